@@ -1,0 +1,251 @@
+"""The Rust side of fastwrap: the measuring core, the relay, the counters, the simulated engine.
+
+All times are nanoseconds of the monotonic clock (``time.monotonic_ns()``). Headers are lists of pairs of bytes, as in
+ASGI. A *fault* is the stable word for an error of fastwrap's own: ``engine_unreachable``, ``connect_timeout``,
+``engine_closed_connection``, ``first_byte_timeout``, ``idle_timeout``, ``total_timeout``, ``body_too_large``,
+``headers_too_large``, ``overloaded``, ``bad_request``, ``internal_error``.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
+from typing import final
+
+__version__: str
+
+Headers = Iterable[tuple[bytes, bytes]]
+HeaderList = list[tuple[bytes, bytes]]
+
+class AnswerAborted(Exception):
+    """The engine's answer broke off where no error event could be sent: abort the client's connection."""
+
+def now_ns() -> int:
+    """Return the time of the clock that every stamp is taken with."""
+
+def serve_engine(
+    *,
+    host: str,
+    port: int,
+    flavor: str,
+    ttft_ms: float,
+    itl_ms: float,
+    tokens: int,
+    tokens_per_chunk: int,
+    seed: int,
+    model: str,
+    on_ready: Callable[[int], object],
+) -> None:
+    """Serve the simulated engine until SIGINT or SIGTERM.
+
+    Args:
+        host: Address to listen on.
+        port: Port; 0 takes a free one.
+        flavor: Whose wire format: openai, vllm, sglang, tgi, transformers, llamacpp, ollama.
+        ttft_ms: Time to the first token, in milliseconds.
+        itl_ms: Time between two tokens, in milliseconds.
+        tokens: Tokens in an answer, unless the request asks for fewer.
+        tokens_per_chunk: Tokens in one event of a stream.
+        seed: Decides the text.
+        model: The model's name.
+        on_ready: Called with the port once it listens.
+
+    Raises:
+        ValueError: If an option cannot be used.
+        OSError: If the address cannot be bound.
+    """
+
+@final
+class MemoryLog:
+    """Device memory over time: the sampler writes, the relay reads."""
+
+    def devices(self, uuids: Sequence[str]) -> None:
+        """Name the devices that will be sampled, in the order of the samples."""
+
+    def push(self, at_ns: int, used_bytes: Sequence[int]) -> None:
+        """Add a sample: bytes in use of each device."""
+
+    def unavailable(self, reason: str) -> None:
+        """Say that nothing can be read, and why."""
+
+    def in_flight(self) -> bool:
+        """Return whether a request is being served."""
+
+    def wait(self, timeout_ns: int) -> bool:
+        """Wait, without the GIL, until a request begins or ends (True) or the time is over (False)."""
+
+@final
+class Meter:
+    """What all requests of a worker share: limits, what is known of the engine, memory samples, counters."""
+
+    def __new__(
+        cls,
+        *,
+        enrich: str,
+        stall_ns: int,
+        max_body_bytes: int,
+        max_header_bytes: int,
+        max_inflight: int,
+        counters_directory: str | PathLike[str] | None = None,
+    ) -> Meter:
+        """Start with nothing counted.
+
+        Args:
+            enrich: Any of ``body,usage,header,server-timing``, or ``none``.
+            stall_ns: Gaps over this count as stalls.
+            max_body_bytes: Largest request body.
+            max_header_bytes: Most bytes of request headers.
+            max_inflight: Most requests in flight; 0 for any number.
+            counters_directory: Shared by the workers of one server: each counts in a file of its own there.
+
+        Raises:
+            ValueError: If ``enrich`` names an unknown place.
+            OSError: If the counters' file cannot be made.
+        """
+
+    @property
+    def memory(self) -> MemoryLog:
+        """Where samples of device memory go."""
+
+    @property
+    def backend(self) -> str:
+        """The adapter in use."""
+
+    def set_profile(
+        self,
+        *,
+        backend: str,
+        stream_usage: bool,
+        done: bool,
+        usage_per_choice: bool,
+        engine_member: str | None,
+        engine_fields: Sequence[tuple[str, str, float]],
+    ) -> None:
+        """Say what the engine is, for requests that begin from now on (see ``fastwrap.backends``)."""
+
+    def begin(self, method: str, target: bytes, headers: Headers) -> Measured:
+        """Admit a request whose I/O is done in Python; its ``fault`` tells if it was refused."""
+
+    def in_flight(self) -> int:
+        """Return the number of requests in flight in all workers."""
+
+    def requests(self) -> list[tuple[str, str, int]]:
+        """Return operation, outcome and count of requests that ended, in all workers."""
+
+    def routes(self) -> list[tuple[str, list[int], list[tuple[list[float], list[int], float]]]]:
+        """Return what was measured, a row an operation, in all workers.
+
+        Returns:
+            Operation; prompt and completion tokens; and the histograms of duration, time to first token and time per
+            output token, each as bounds in seconds, counts (one more than bounds, not cumulated) and sum in seconds.
+        """
+
+@final
+class Measured:
+    """One request measured while Python does its I/O. The methods are to be called in the order they stand in."""
+
+    @property
+    def fault(self) -> str | None:
+        """Why the request was refused, or None."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the body is wanted whole."""
+
+    def request_headers(self, host: str) -> HeaderList:
+        """Return the headers that the engine is to get."""
+
+    def body(self, body: bytes) -> bytes:
+        """Take the client's whole body; return what the engine is to get."""
+
+    def received(self) -> None:
+        """Note that the last byte of a body that is not wanted has arrived."""
+
+    def response(self, status: int, headers: Headers, sent_ns: int) -> bool:
+        """Take the head of the answer; return whether it must wait for the body (see ``is_collecting``)."""
+
+    @property
+    def is_collecting(self) -> bool:
+        """Whether the head still has to wait."""
+
+    def response_headers(self) -> HeaderList:
+        """Return the headers that the client is to get."""
+
+    def data(self, chunk: bytes, read_ns: int) -> bytes:
+        """Take bytes of the answer that arrived at ``read_ns``; return those that may go on."""
+
+    def handed_over(self, read_ns: int) -> None:
+        """Note that bytes that arrived at ``read_ns`` were given to the server."""
+
+    def finish(self) -> bytes:
+        """End a whole answer; return its last bytes."""
+
+    def fail(self, fault: str) -> tuple[bytes, bool]:
+        """End an answer that broke off; return its last bytes, and whether the connection must be aborted."""
+
+    def refuse(self, fault: str) -> tuple[int, HeaderList, bytes]:
+        """End a request that got no answer; return status, headers and body of fastwrap's own."""
+
+    def cancel(self) -> None:
+        """End a request whose client left."""
+
+@final
+class Relay:
+    """The native way to the engine: a thread of its own with pooled connections."""
+
+    def __new__(
+        cls,
+        meter: Meter,
+        upstream: str,
+        event_loop: asyncio.AbstractEventLoop,
+        *,
+        connect_timeout: float,
+        first_byte_timeout: float,
+        idle_timeout: float,
+        total_timeout: float,
+    ) -> Relay:
+        """Start the thread; nothing is connected yet.
+
+        Args:
+            meter: What its requests share.
+            upstream: ``http://HOST:PORT``, ``https://HOST`` or ``unix:/PATH``.
+            event_loop: The running loop on which answers are handed over.
+            connect_timeout: Seconds; 0 for no limit. So are the others.
+            first_byte_timeout: From the request's last byte to the answer's head.
+            idle_timeout: Between two pieces of the answer.
+            total_timeout: For a whole request.
+
+        Raises:
+            ValueError: If the upstream or a timeout cannot be used.
+        """
+
+    def open(self, method: str, target: bytes, headers: Headers) -> Exchange:
+        """Begin a request. A refused one answers at once."""
+
+    def close(self) -> None:
+        """End the thread; requests in flight are dropped."""
+
+@final
+class Exchange:
+    """One request on its way to the engine and its answer on the way back."""
+
+    def send(self, chunk: bytes, more: bool) -> bool:
+        """Give bytes of the body; return whether more may be given at once (else see ``when_writable``)."""
+
+    def when_writable(self, future: asyncio.Future[None]) -> None:
+        """Resolve ``future`` when more of the body may be given."""
+
+    def take(self) -> tuple[tuple[int, HeaderList] | None, bytes, bool] | None:
+        """Take all that has arrived.
+
+        Returns:
+            None if nothing has; else status and headers the first time, body bytes, and whether more will come.
+
+        Raises:
+            AnswerAborted: If the answer broke off.
+        """
+
+    def when_ready(self, future: asyncio.Future[None]) -> None:
+        """Resolve ``future`` when ``take`` has something."""
+
+    def cancel(self) -> None:
+        """Drop the request: the engine sees its connection closed."""

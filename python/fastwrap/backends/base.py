@@ -1,0 +1,62 @@
+"""What an adapter says of its engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastwrap._native import Meter
+    from fastwrap.upstream import Reply
+
+#: Asks the engine for a path; None if it cannot be asked.
+Ask = Callable[[str], Awaitable["Reply | None"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """One engine's habits: data, handed to the hot path once.
+
+    Attributes:
+        name: As in ``--backend`` and in the ``performance`` block.
+        health_path: Answers 200 when the engine can serve, and costs the engine nothing.
+        recognises: Whether the engine that answers is this one.
+        stream_usage: It understands ``stream_options.include_usage``.
+        done: Its streams end with ``[DONE]``.
+        usage_per_choice: With ``n`` > 1 every choice gets a usage chunk of its own.
+        engine_member: The member of an answer, or of a chunk, that holds the engine's own numbers.
+        engine_fields: Which of them are taken over: its name, the name under ``engine``, and a factor.
+    """
+
+    name: str
+    health_path: str
+    recognises: Callable[[Ask], Awaitable[bool]]
+    stream_usage: bool = True
+    done: bool = True
+    usage_per_choice: bool = False
+    engine_member: str | None = None
+    engine_fields: tuple[tuple[str, str, float], ...] = ()
+
+    def apply(self, meter: Meter) -> None:
+        """Tell the hot path."""
+        meter.set_profile(
+            backend=self.name,
+            stream_usage=self.stream_usage,
+            done=self.done,
+            usage_per_choice=self.usage_per_choice,
+            engine_member=self.engine_member,
+            engine_fields=self.engine_fields,
+        )
+
+
+def json_object(reply: Reply | None) -> dict[str, Any]:
+    """The JSON object of a successful reply; empty if it is anything else."""
+    if reply is None or reply.status != 200:  # noqa: PLR2004 (HTTP's OK)
+        return {}
+    try:
+        value = json.loads(reply.body)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

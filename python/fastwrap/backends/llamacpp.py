@@ -1,0 +1,28 @@
+"""llama.cpp's ``llama-server``."""
+
+from __future__ import annotations
+
+from fastwrap.backends.base import Ask, Backend
+
+
+async def _recognises(ask: Ask) -> bool:
+    reply = await ask("/health")
+    return reply is not None and reply.headers.get("server") == "llama.cpp"
+
+
+BACKEND = Backend(
+    name="llamacpp",
+    health_path="/health",
+    recognises=_recognises,
+    usage_per_choice=True,
+    engine_member="timings",
+    engine_fields=(
+        ("prompt_ms", "prefill_ms", 1.0),
+        ("predicted_ms", "generation_ms", 1.0),
+        ("predicted_per_token_ms", "tpot_ms", 1.0),
+        ("predicted_per_second", "output_tokens_per_second", 1.0),
+        ("cache_n", "cached_tokens", 1.0),
+        ("draft_n", "draft_tokens", 1.0),
+        ("draft_n_accepted", "accepted_draft_tokens", 1.0),
+    ),
+)

@@ -1,0 +1,12 @@
+"""Any engine that keeps to OpenAI's API: what is assumed of one that was not recognised."""
+
+from __future__ import annotations
+
+from fastwrap.backends.base import Ask, Backend
+
+
+async def _recognises(_ask: Ask) -> bool:
+    return True
+
+
+BACKEND = Backend(name="openai", health_path="/v1/models", recognises=_recognises)

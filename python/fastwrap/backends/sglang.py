@@ -1,0 +1,12 @@
+"""SGLang. Its ``/health`` generates a token and takes a second: never asked."""
+
+from __future__ import annotations
+
+from fastwrap.backends.base import Ask, Backend, json_object
+
+
+async def _recognises(ask: Ask) -> bool:
+    return {"model_path", "is_generation"} <= json_object(await ask("/get_model_info")).keys()
+
+
+BACKEND = Backend(name="sglang", health_path="/ready", recognises=_recognises)

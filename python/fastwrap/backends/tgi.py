@@ -1,0 +1,12 @@
+"""Hugging Face Text Generation Inference."""
+
+from __future__ import annotations
+
+from fastwrap.backends.base import Ask, Backend, json_object
+
+
+async def _recognises(ask: Ask) -> bool:
+    return {"model_id", "max_concurrent_requests"} <= json_object(await ask("/info")).keys()
+
+
+BACKEND = Backend(name="tgi", health_path="/health", recognises=_recognises)

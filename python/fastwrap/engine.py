@@ -1,0 +1,120 @@
+"""What is known of the engine: which kind it is, and whether it can serve. Asked through httpx, off the hot path."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastwrap import backends
+from fastwrap.errors import EngineError
+
+if TYPE_CHECKING:
+    from fastwrap._native import Meter
+    from fastwrap.backends.base import Backend
+    from fastwrap.settings import Settings
+    from fastwrap.upstream import Reply, Upstream
+
+_ASK_SECONDS = 2.0
+#: The engine is asked for its health at most this often, however often probes come.
+_STATE_SECONDS = 1.0
+#: An engine that is still loading is asked again after this; every time twice as long, up to the last.
+_RETRY_SECONDS = (0.25, 5.0)
+_OK = 200
+
+_logger = logging.getLogger("fastwrap.engine")
+
+
+@dataclass(frozen=True)
+class State:
+    """Whether the engine can serve.
+
+    Attributes:
+        ready: It can.
+        backend: Its kind, ``openai`` as long as it was not recognised.
+        detail: A word on what it said.
+    """
+
+    ready: bool
+    backend: str
+    detail: str
+
+
+class Engine:
+    """Asks the engine, rarely, whoever wants to know."""
+
+    def __init__(self, settings: Settings, meter: Meter) -> None:
+        self._settings = settings
+        self._meter = meter
+        self._upstream: Upstream | None = None
+        self._backend: Backend = backends.backend("openai" if settings.backend == "auto" else settings.backend)
+        self._backend.apply(meter)
+        self._recognised = settings.backend != "auto"
+        self._task: asyncio.Task[None] | None = None
+        self._state: asyncio.Task[State] | None = None
+        self._state_at = 0.0
+
+    def start(self) -> None:
+        """Begin to find out what the engine is, in the background: it may take minutes to load."""
+        if not self._recognised:
+            self._task = asyncio.get_running_loop().create_task(self._recognise())
+
+    async def stop(self) -> None:
+        """Ask no more."""
+        for task in (self._task, self._state):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        if self._upstream is not None:
+            await self._upstream.close()
+
+    async def state(self) -> State:
+        """Ask whether the engine can serve; probes that come together share one question."""
+        now = time.monotonic()
+        if self._state is None or (self._state.done() and now - self._state_at > _STATE_SECONDS):
+            self._state_at = now
+            self._state = asyncio.get_running_loop().create_task(self._ask_state())
+        return await asyncio.shield(self._state)
+
+    async def _ask_state(self) -> State:
+        try:
+            reply = await self._get(self._backend.health_path)
+        except EngineError as error:
+            return State(ready=False, backend=self._backend.name, detail=error.fault)
+        # A route that the engine does not have, or guards, is an answer all the same.
+        ready = reply.status < 500  # noqa: PLR2004 (HTTP's first server error)
+        return State(ready=ready, backend=self._backend.name, detail=f"{self._backend.health_path}: {reply.status}")
+
+    async def _recognise(self) -> None:
+        delay, longest = _RETRY_SECONDS
+        while True:
+            try:
+                await self._get("/health")  # nothing is concluded from an engine that does not answer at all
+                self._backend = await backends.recognise(self._ask)
+            except EngineError:
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, longest)
+                continue
+            self._backend.apply(self._meter)
+            _logger.info("the engine is %s", self._backend.name)
+            return
+
+    async def _ask(self, path: str) -> Reply | None:
+        try:
+            return await self._get(path)
+        except EngineError:
+            return None
+
+    async def _get(self, path: str) -> Reply:
+        if self._upstream is None:
+            self._upstream = await asyncio.to_thread(self._open)
+        return await self._upstream.get(path, _ASK_SECONDS)
+
+    def _open(self) -> Upstream:
+        from fastwrap.upstream import Upstream  # noqa: PLC0415 (httpx takes 0.1 s: not before the first request)
+
+        return Upstream(self._settings.upstream, connect_timeout=_ASK_SECONDS)

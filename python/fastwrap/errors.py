@@ -1,0 +1,31 @@
+"""The one tree of errors."""
+
+from __future__ import annotations
+
+
+class FastwrapError(Exception):
+    """The root of fastwrap's errors; its text says what to do."""
+
+
+class SettingsError(FastwrapError):
+    """A setting cannot be used.
+
+    Attributes:
+        option: The setting's name, as in :class:`fastwrap.settings.Settings`.
+    """
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(message)
+        self.option = option
+
+
+class EngineError(FastwrapError):
+    """The engine could not be asked.
+
+    Attributes:
+        fault: The word for what went wrong, one of ``fastwrap._native``'s fault codes.
+    """
+
+    def __init__(self, fault: str, message: str) -> None:
+        super().__init__(message)
+        self.fault = fault

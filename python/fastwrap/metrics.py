@@ -1,0 +1,68 @@
+"""The counters as Prometheus reads them; prometheus-client writes the exposition."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from prometheus_client.metrics_core import Metric
+
+    from fastwrap._native import Meter
+
+#: The histograms of a route in the order of ``Meter.routes``; names of OpenTelemetry's GenAI conventions.
+_HISTOGRAMS = (
+    ("gen_ai_server_request_duration_seconds", "Request received to last byte of the answer."),
+    ("gen_ai_server_time_to_first_token_seconds", "Request received to first text, queue included (streams)."),
+    ("gen_ai_server_time_per_output_token_seconds", "Time per output token after the first (streams)."),
+)
+_GEN_AI_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name")
+
+
+class _Collector:
+    """Reads the native counters once a scrape."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client import core  # noqa: PLC0415 (start-up time: needed at the first scrape)
+
+        requests = core.CounterMetricFamily(
+            "fastwrap_requests", "Requests that ended, by how they ended.", labels=("operation", "outcome")
+        )
+        for operation, outcome, count in self._meter.requests():
+            requests.add_metric((operation, outcome), count)
+        yield requests
+        yield core.GaugeMetricFamily(
+            "fastwrap_requests_in_flight", "Requests being served.", value=self._meter.in_flight()
+        )
+        tokens = core.CounterMetricFamily(
+            "fastwrap_tokens", "Tokens as the engine's usage counts them.", labels=("operation", "type")
+        )
+        histograms = [core.HistogramMetricFamily(name, text, labels=_GEN_AI_LABELS) for name, text in _HISTOGRAMS]
+        provider = self._meter.backend
+        for operation, (prompt, completion), rows in self._meter.routes():
+            tokens.add_metric((operation, "input"), prompt)
+            tokens.add_metric((operation, "output"), completion)
+            for family, (bounds, counts, total) in zip(histograms, rows, strict=True):
+                if sum(counts):
+                    family.add_metric((operation, provider), _cumulated(bounds, counts), sum_value=total)
+        yield tokens
+        yield from histograms
+
+
+def _cumulated(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    names = [*(str(bound) for bound in bounds), "+Inf"]
+    return list(zip(names, accumulate(counts), strict=True))
+
+
+def exposition(meter: Meter) -> tuple[str, bytes]:
+    """Return the content type and the text of a scrape."""
+    from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest  # noqa: PLC0415
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(meter))
+    return CONTENT_TYPE_LATEST, generate_latest(registry)

@@ -1,0 +1,97 @@
+"""Serves the application under Granian."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import sys
+import tempfile
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fastwrap.errors import FastwrapError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastwrap.app import Application
+    from fastwrap.settings import Settings
+
+_HEADER_TIMEOUT_MS = 30_000
+#: Granian limits connections, idle ones included, not requests; those are limited by ``max_inflight``.
+_MAX_CONNECTIONS = 65_536
+
+
+class PortError(FastwrapError):
+    """The address cannot be listened on."""
+
+
+def claim_port(host: str, port: int) -> int:
+    """Return the port to listen on, a free one for 0.
+
+    Granian's workers share a port by ``SO_REUSEPORT``, and so would a server that was left running: therefore this
+    looks first whether anybody listens.
+
+    Raises:
+        PortError: If the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                hint = "is taken: stop what listens there, or choose another one with --port"
+            else:
+                hint = f"cannot be listened on: {error.strerror}"
+            raise PortError(f"{host}:{port} {hint}") from error
+        chosen: int = probe.getsockname()[1]
+    return chosen
+
+
+def _load(settings: Settings, counters_directory: str | None) -> Application:
+    """Make the application, inside a worker."""
+    from fastwrap.app import Application  # noqa: PLC0415
+
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request at info
+    return Application(settings, counters_directory)
+
+
+def serve(settings: Settings, on_start: Callable[[str, int], None]) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        settings: What was asked for.
+        on_start: Called with host and port just before the workers start.
+
+    Raises:
+        PortError: If the address cannot be listened on.
+    """
+    from granian.constants import HTTPModes, Interfaces, Loops  # noqa: PLC0415 (only this command needs it)
+    from granian.http import HTTP1Settings  # noqa: PLC0415
+    from granian.log import LogLevels  # noqa: PLC0415
+    from granian.server import Server  # noqa: PLC0415
+
+    port = claim_port(settings.host, settings.port)
+    with tempfile.TemporaryDirectory(prefix="fastwrap-") as directory:
+        server = Server(
+            "fastwrap",
+            address=settings.host,
+            port=port,
+            interface=Interfaces.ASGI,
+            workers=settings.workers,
+            loop=Loops.asyncio if sys.platform == "win32" else Loops.uvloop,
+            http=HTTPModes.http1,
+            websockets=False,
+            backpressure=_MAX_CONNECTIONS,
+            http1_settings=HTTP1Settings(header_read_timeout=_HEADER_TIMEOUT_MS),
+            log_level=LogLevels(settings.log_level if settings.log_level != "info" else "warning"),
+            workers_kill_timeout=max(1, round(settings.grace)),
+            respawn_failed_workers=True,
+        )
+        server.on_startup(lambda: on_start(settings.host, port))
+        counters_directory = directory if settings.workers > 1 else None
+        server.serve(target_loader=partial(_load, settings, counters_directory), wrap_loader=False)

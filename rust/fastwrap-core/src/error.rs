@@ -1,0 +1,167 @@
+//! fastwrap's own errors as an OpenAI client expects them: `{"error": {"message", "type", "code"}}`.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::event::Dialect;
+
+/// What went wrong before or while the engine answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// No connection to the engine could be made.
+    Unreachable,
+    /// No connection within the connect timeout.
+    ConnectTimeout,
+    /// The engine closed the connection, or broke the protocol, before its answer was whole.
+    EngineClosed,
+    /// The engine's answer did not begin within the first-byte timeout.
+    FirstByteTimeout,
+    /// The engine fell silent for longer than the idle timeout.
+    IdleTimeout,
+    /// The request took longer than the total timeout.
+    TotalTimeout,
+    /// The request's body is over the limit.
+    BodyTooLarge,
+    /// The request's headers are over the limit.
+    HeadersTooLarge,
+    /// Too many requests are in flight.
+    Overloaded,
+    /// The request cannot be passed on: its method, target or headers are malformed.
+    BadRequest,
+    /// A fault of fastwrap's own.
+    Internal,
+}
+
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Self; 11] = [
+        Self::Unreachable,
+        Self::ConnectTimeout,
+        Self::EngineClosed,
+        Self::FirstByteTimeout,
+        Self::IdleTimeout,
+        Self::TotalTimeout,
+        Self::BodyTooLarge,
+        Self::HeadersTooLarge,
+        Self::Overloaded,
+        Self::BadRequest,
+        Self::Internal,
+    ];
+
+    /// The status it is answered with, when the answer has not begun.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Unreachable | Self::EngineClosed => StatusCode::BAD_GATEWAY,
+            Self::ConnectTimeout
+            | Self::FirstByteTimeout
+            | Self::IdleTimeout
+            | Self::TotalTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// A word for it, stable and fit for a label.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Unreachable => "engine_unreachable",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::EngineClosed => "engine_closed_connection",
+            Self::FirstByteTimeout => "first_byte_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::TotalTimeout => "total_timeout",
+            Self::BodyTooLarge => "body_too_large",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::Overloaded => "overloaded",
+            Self::BadRequest => "bad_request",
+            Self::Internal => "internal_error",
+        }
+    }
+
+    fn message(self) -> &'static str {
+        match self {
+            Self::Unreachable => {
+                "fastwrap cannot connect to the engine. Is it running, and is --upstream its address?"
+            }
+            Self::ConnectTimeout => {
+                "The engine did not accept a connection in time (--connect-timeout)."
+            }
+            Self::EngineClosed => {
+                "The engine closed the connection before its answer was complete."
+            }
+            Self::FirstByteTimeout => {
+                "The engine did not begin to answer in time (--first-byte-timeout)."
+            }
+            Self::IdleTimeout => {
+                "The engine fell silent in the middle of its answer (--idle-timeout)."
+            }
+            Self::TotalTimeout => "The request took longer than is allowed (--total-timeout).",
+            Self::BodyTooLarge => {
+                "The request's body is larger than is allowed (--max-body-bytes)."
+            }
+            Self::HeadersTooLarge => {
+                "The request's headers are larger than is allowed (--max-header-bytes)."
+            }
+            Self::Overloaded => {
+                "Too many requests are in flight (--max-inflight). Try again later."
+            }
+            Self::BadRequest => {
+                "The request cannot be passed on: its method, target or headers are malformed."
+            }
+            Self::Internal => "fastwrap failed to handle the request.",
+        }
+    }
+
+    fn kind(self) -> &'static str {
+        match self {
+            Self::BodyTooLarge | Self::HeadersTooLarge | Self::BadRequest => {
+                "invalid_request_error"
+            }
+            Self::Overloaded => "overloaded_error",
+            Self::ConnectTimeout
+            | Self::FirstByteTimeout
+            | Self::IdleTimeout
+            | Self::TotalTimeout => "timeout_error",
+            Self::Unreachable | Self::EngineClosed => "upstream_error",
+            Self::Internal => "server_error",
+        }
+    }
+
+    fn error(self) -> Value {
+        json!({"message": self.message(), "type": self.kind(), "code": self.code()})
+    }
+
+    /// The error as one event of a stream; the only event that fastwrap ever adds.
+    #[must_use]
+    pub fn event(self, dialect: Dialect) -> Bytes {
+        let error = self.error();
+        Bytes::from(match dialect {
+            Dialect::Choices => format!("data: {}\n\n", json!({ "error": error })),
+            Dialect::Responses | Dialect::Messages => {
+                format!("event: error\ndata: {}\n\n", json!({"type": "error", "error": error}))
+            }
+        })
+    }
+
+    /// The error as a whole answer.
+    #[must_use]
+    pub fn response(self) -> Response<Bytes> {
+        let body = Bytes::from(json!({ "error": self.error() }).to_string());
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        if self == Self::Overloaded {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status();
+        *response.headers_mut() = headers;
+        response
+    }
+}

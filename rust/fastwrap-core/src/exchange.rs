@@ -1,0 +1,497 @@
+//! One request and its answer, from the first header to the outcome.
+//!
+//! Whoever does the I/O calls, in this order: [`Exchange::begin`]; [`Exchange::body`] or [`Exchange::received`];
+//! [`Exchange::sent`]; [`Exchange::response`]; [`Exchange::data`] any number of times; [`Exchange::finish`] or
+//! [`Exchange::fail`]. An exchange that is dropped before its end was cancelled by the client.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use serde_json::{Map, Value};
+
+use crate::enrich::{self, Enrich};
+use crate::error::Fault;
+use crate::event::{self, Dialect};
+use crate::headers;
+use crate::memory::Mark;
+use crate::meter::Meter;
+use crate::performance::{Outcome, Performance, engine_numbers, milliseconds};
+use crate::profile::Profile;
+use crate::request::Facts;
+use crate::route::Route;
+use crate::stream::{Render, Stream, StreamSettings};
+use crate::timeline::Timeline;
+
+/// Largest JSON answer that is collected to be enriched; a larger one passes untouched.
+pub const MAX_JSON_BYTES: usize = 16 << 20;
+
+/// Time that chunks spent in fastwrap before the server took them; written by the server's side.
+#[derive(Debug, Default)]
+pub struct Transit {
+    sum_ns: AtomicU64,
+    count: AtomicU64,
+}
+
+impl Transit {
+    /// Bytes that left the engine's socket at `read_ns` were handed to the server.
+    pub fn handed_over(&self, read_ns: u64, now_ns: u64) {
+        self.sum_ns.fetch_add(now_ns.saturating_sub(read_ns), Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn mean_ns(&self) -> Option<u64> {
+        self.sum_ns.load(Ordering::Relaxed).checked_div(self.count.load(Ordering::Relaxed))
+    }
+}
+
+/// What is to be done with an answer whose head has arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// The head goes on at once, and bytes as they come.
+    Forward,
+    /// The head waits: it will be changed when the body is whole.
+    Collect,
+}
+
+/// How a broken answer must end for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// An error event was put out: the body may end.
+    Told,
+    /// The connection must be aborted, so that nobody takes the answer for whole.
+    Abort,
+}
+
+enum Mode {
+    Untouched,
+    Collect { chunks: Vec<Bytes>, bytes: usize, hold: bool },
+    Stream(Box<Stream>),
+}
+
+/// All that the block is made of, beside the timeline.
+struct Context {
+    meter: Arc<Meter>,
+    profile: Arc<Profile>,
+    enrich: Enrich,
+    began_ns: u64,
+    mark: Result<Mark, String>,
+    facts: Facts,
+    request_id: String,
+    transit: Arc<Transit>,
+    engine: Option<Map<String, Value>>,
+    streamed: bool,
+    outcome: Outcome,
+    /// When the part of the answer that is being handled was taken up.
+    now_ns: u64,
+    /// The block that the client got.
+    rendered: Option<Performance>,
+}
+
+impl Context {
+    fn performance(&mut self, timeline: &Timeline) -> Performance {
+        let mut performance = Performance {
+            backend: self.profile.backend.clone(),
+            request_id: self.request_id.clone(),
+            outcome: self.outcome.name(),
+            concurrent_requests: self.meter.peak_in_flight(self.began_ns),
+            ..Performance::default()
+        };
+        performance.set_timeline(timeline, self.streamed);
+        let window = self.mark.as_ref().map_err(Clone::clone);
+        performance.set_memory(window.and_then(|mark| self.meter.memory().window(mark)));
+        performance.set_engine(self.engine.take());
+        match self.overhead_ns(timeline) {
+            #[allow(clippy::cast_precision_loss)] // 2^53 ns is 104 days
+            Some(ns) => performance.proxy_overhead_ms = Some(milliseconds(ns as f64)),
+            None => performance.without("proxy_overhead_ms", "not_sent"),
+        }
+        performance
+    }
+
+    /// The way in: received → written to the engine. The way out: a stream's chunks on the average from the socket to
+    /// the server; a collected answer from its last read to here.
+    fn overhead_ns(&self, timeline: &Timeline) -> Option<u64> {
+        let inward = timeline.sent_ns?.saturating_sub(timeline.received_ns);
+        let collected = || timeline.last_byte_ns.map(|read_ns| self.now_ns.saturating_sub(read_ns));
+        let outward = if self.streamed { self.transit.mean_ns() } else { None }.or_else(collected);
+        Some(inward + outward.unwrap_or(0))
+    }
+}
+
+impl Render for Context {
+    fn render(&mut self, timeline: &Timeline) -> Option<Bytes> {
+        if !self.enrich.any() {
+            return None;
+        }
+        let performance = self.performance(timeline);
+        let json = performance.to_json();
+        self.rendered = Some(performance);
+        Some(json)
+    }
+
+    fn engine_numbers(&mut self, data: &[u8]) {
+        if let Some(numbers) = engine_numbers(&self.profile, data) {
+            self.engine = Some(numbers);
+        }
+    }
+}
+
+/// The state of one request.
+pub struct Exchange {
+    route: Option<Route>,
+    status: StatusCode,
+    timeline: Timeline,
+    mode: Mode,
+    context: Context,
+    ended: bool,
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Exchange").field("route", &self.route).finish_non_exhaustive()
+    }
+}
+
+impl Exchange {
+    /// A request's head has arrived. Removes fastwrap's own header from it.
+    ///
+    /// # Errors
+    /// If it is over a limit; it is counted, and must be answered with [`Fault::response`].
+    pub fn begin(
+        meter: &Arc<Meter>,
+        method: &Method,
+        target: &str,
+        request_headers: &mut HeaderMap,
+        now_ns: u64,
+    ) -> Result<Self, Fault> {
+        let in_flight = meter.begin(now_ns);
+        let mut exchange = Self {
+            route: Route::of(method, target),
+            status: StatusCode::OK,
+            timeline: Timeline::new(now_ns),
+            mode: Mode::Untouched,
+            context: Context {
+                profile: meter.profile(),
+                enrich: narrowed(meter.settings.enrich, request_headers),
+                began_ns: now_ns,
+                mark: meter.memory().mark(now_ns),
+                facts: Facts::default(),
+                request_id: request_id(request_headers, now_ns, in_flight),
+                transit: Arc::default(),
+                engine: None,
+                streamed: false,
+                outcome: Outcome::Complete,
+                now_ns,
+                rendered: None,
+                meter: Arc::clone(meter),
+            },
+            ended: false,
+        };
+        match exchange.over_limit(request_headers, in_flight) {
+            Some(fault) => {
+                exchange.end(Outcome::Error, now_ns);
+                Err(fault)
+            }
+            None => Ok(exchange),
+        }
+    }
+
+    fn over_limit(&self, request_headers: &HeaderMap, in_flight: u64) -> Option<Fault> {
+        let settings = &self.context.meter.settings;
+        let length = request_headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse().ok());
+        if headers::wire_bytes(request_headers) as u64 > settings.max_header_bytes {
+            Some(Fault::HeadersTooLarge)
+        } else if length.is_some_and(|length: u64| length > settings.max_body_bytes) {
+            Some(Fault::BodyTooLarge)
+        } else if settings.max_inflight > 0 && in_flight > settings.max_inflight {
+            Some(Fault::Overloaded)
+        } else {
+            None
+        }
+    }
+
+    /// Whether the request is measured, so that its body is wanted whole ([`Self::body`]).
+    #[must_use]
+    pub fn is_measured(&self) -> bool {
+        self.route.is_some()
+    }
+
+    /// Where the server's side notes how long bytes stayed in fastwrap.
+    #[must_use]
+    pub fn transit(&self) -> Arc<Transit> {
+        Arc::clone(&self.context.transit)
+    }
+
+    /// The request's whole body has arrived; returns what the engine is to get.
+    pub fn body(&mut self, body: Bytes, now_ns: u64) -> Bytes {
+        self.received(now_ns);
+        let Some(route) = self.route else {
+            return body;
+        };
+        let Ok(facts) = Facts::read(&body) else {
+            return body;
+        };
+        let ask = route.has_stream_options()
+            && self.context.profile.stream_usage
+            && facts.can_ask_for_usage();
+        self.context.facts = facts;
+        if ask { self.context.facts.ask_for_usage(body) } else { body }
+    }
+
+    /// The last byte of a request that is not read has arrived.
+    pub fn received(&mut self, now_ns: u64) {
+        self.timeline.received_ns = now_ns;
+    }
+
+    /// The request's last byte was written to the engine.
+    pub fn sent(&mut self, now_ns: u64) {
+        self.timeline.sent_ns = Some(now_ns);
+    }
+
+    /// The head of the engine's answer has arrived; makes its headers fit for the client.
+    pub fn response(&mut self, status: StatusCode, response_headers: &mut HeaderMap) -> Plan {
+        headers::strip_hop_by_hop(response_headers);
+        self.status = status;
+        let Some(route) =
+            self.route.filter(|_| status.is_success() && is_identity(response_headers))
+        else {
+            return Plan::Forward;
+        };
+        let enrich = self.context.enrich;
+        match content_type(response_headers).as_deref() {
+            Some("text/event-stream") => {
+                self.context.streamed = true;
+                let strip_usage = self.strips_usage(route);
+                if enrich.places.any() || strip_usage {
+                    headers::strip_body_digests(response_headers);
+                }
+                self.mode = Mode::Stream(Box::new(Stream::new(StreamSettings {
+                    dialect: route.dialect(),
+                    places: enrich.places,
+                    strip_usage,
+                    usage_per_choice: self.context.profile.usage_per_choice,
+                    stall_ns: self.context.meter.settings.stall_ns,
+                })));
+                Plan::Forward
+            }
+            Some("application/json")
+                if content_length(response_headers) <= MAX_JSON_BYTES as u64 =>
+            {
+                let hold = enrich.any();
+                self.mode = Mode::Collect { chunks: Vec::new(), bytes: 0, hold };
+                if hold { Plan::Collect } else { Plan::Forward }
+            }
+            _ => Plan::Forward,
+        }
+    }
+
+    fn strips_usage(&self, route: Route) -> bool {
+        let facts = &self.context.facts;
+        route.has_stream_options() && self.context.profile.stream_usage && facts.can_ask_for_usage()
+    }
+
+    /// Bytes of the body left the socket at `read_ns`; puts into `out` what may go on.
+    pub fn data(&mut self, chunk: Bytes, read_ns: u64, now_ns: u64, out: &mut Vec<Bytes>) {
+        self.timeline.bytes(read_ns);
+        self.context.now_ns = now_ns;
+        match &mut self.mode {
+            Mode::Untouched => out.push(chunk),
+            Mode::Stream(stream) => {
+                stream.data(chunk, read_ns, &mut self.timeline, &mut self.context, out)
+            }
+            Mode::Collect { chunks, bytes, hold } => {
+                *bytes += chunk.len();
+                if !*hold {
+                    out.push(chunk.clone());
+                }
+                chunks.push(chunk);
+                if *bytes > MAX_JSON_BYTES {
+                    if *hold {
+                        out.append(chunks);
+                    }
+                    self.mode = Mode::Untouched;
+                }
+            }
+        }
+    }
+
+    /// Whether the answer's head still has to wait for its body.
+    #[must_use]
+    pub fn is_collecting(&self) -> bool {
+        matches!(self.mode, Mode::Collect { hold: true, .. })
+    }
+
+    /// The answer ended as HTTP says it should. `response_headers` are those of a collected answer.
+    pub fn finish(
+        &mut self,
+        now_ns: u64,
+        response_headers: Option<&mut HeaderMap>,
+        out: &mut Vec<Bytes>,
+    ) {
+        self.context.now_ns = now_ns;
+        self.timeline.last_byte_ns.get_or_insert(now_ns);
+        let outcome = match std::mem::replace(&mut self.mode, Mode::Untouched) {
+            Mode::Untouched if self.status.is_client_error() || self.status.is_server_error() => {
+                Outcome::Error
+            }
+            Mode::Untouched => Outcome::Complete,
+            Mode::Stream(stream) => self.finish_stream(*stream, out),
+            Mode::Collect { chunks, hold, .. } => {
+                let body = if let [only] = chunks.as_slice() {
+                    only.clone()
+                } else {
+                    chunks.concat().into()
+                };
+                let outcome = self.read_json(&body);
+                self.context.outcome = outcome;
+                if hold {
+                    out.push(self.enrich_json(body, response_headers));
+                }
+                outcome
+            }
+        };
+        self.end(outcome, now_ns);
+    }
+
+    fn finish_stream(&mut self, mut stream: Stream, out: &mut Vec<Bytes>) -> Outcome {
+        let end = stream.close(&mut self.timeline, &mut self.context, out);
+        let (error, done) = (end.error.is_some(), end.done);
+        let finished = !self.context.profile.done && !self.timeline.finished.is_empty();
+        let outcome = if error {
+            Outcome::Error
+        } else if done || stream.is_blind() || finished {
+            Outcome::Complete
+        } else {
+            Outcome::Incomplete
+        };
+        self.context.outcome = outcome;
+        stream.finish(&mut self.timeline, &mut self.context, out);
+        outcome
+    }
+
+    fn read_json(&mut self, body: &Bytes) -> Outcome {
+        let dialect = self.route.map_or(Dialect::Choices, Route::dialect);
+        let Ok(reading) = event::read(dialect, body) else {
+            return Outcome::Complete;
+        };
+        if let Some(usage) = reading.usage {
+            self.timeline.count(usage, false);
+        }
+        self.context.engine_numbers(body);
+        if reading.error.is_some() { Outcome::Error } else { Outcome::Complete }
+    }
+
+    fn enrich_json(&mut self, body: Bytes, response_headers: Option<&mut HeaderMap>) -> Bytes {
+        let enrich = self.context.enrich;
+        let Some(block) = self.context.render(&self.timeline) else {
+            return body;
+        };
+        let spliced = enrich.places.any().then(|| enrich.places.splice(&body, &block)).flatten();
+        let changed = spliced.is_some();
+        let body = spliced.map_or(body, Bytes::from);
+        if let Some(response_headers) = response_headers {
+            if changed {
+                headers::strip_body_digests(response_headers);
+            }
+            response_headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+            self.add_headers(&block, response_headers);
+        }
+        body
+    }
+
+    fn add_headers(&self, block: &Bytes, response_headers: &mut HeaderMap) {
+        let enrich = self.context.enrich;
+        if let (true, Ok(value)) = (enrich.header, HeaderValue::from_maybe_shared(block.clone())) {
+            response_headers.insert(enrich::METRICS_HEADER, value);
+        }
+        let timing = self.context.rendered.as_ref().map(Performance::to_server_timing);
+        if let (true, Some(Ok(value))) = (enrich.server_timing, timing.map(HeaderValue::try_from)) {
+            response_headers.append(enrich::SERVER_TIMING_HEADER, value);
+        }
+    }
+
+    /// The answer broke off after its head had gone on.
+    pub fn fail(&mut self, fault: Fault, now_ns: u64, out: &mut Vec<Bytes>) -> Broken {
+        let mut broken = Broken::Abort;
+        if let Mode::Stream(stream) = &mut self.mode {
+            let end = stream.fail(out);
+            if end.error.is_some() {
+                broken = Broken::Told;
+            } else if !end.inside_event {
+                let dialect = self.route.map_or(Dialect::Choices, Route::dialect);
+                out.push(fault.event(dialect));
+                broken = Broken::Told;
+            }
+        }
+        self.end(Outcome::Error, now_ns);
+        broken
+    }
+
+    /// The request cannot be answered by the engine; returns what the client gets instead.
+    pub fn refuse(&mut self, fault: Fault, now_ns: u64) -> Response<Bytes> {
+        self.end(Outcome::Error, now_ns);
+        fault.response()
+    }
+
+    fn end(&mut self, outcome: Outcome, now_ns: u64) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        self.context.outcome = outcome;
+        self.context.now_ns = now_ns;
+        let rendered = self.context.rendered.take();
+        let performance = self
+            .route
+            .map(|_| rendered.unwrap_or_else(|| self.context.performance(&self.timeline)));
+        self.context.meter.counters.end(self.route, outcome, performance.as_ref());
+        self.context.meter.end(now_ns);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let last_seen_ns = self.timeline.last_byte_ns.unwrap_or(self.context.now_ns);
+        self.end(Outcome::Cancelled, last_seen_ns);
+    }
+}
+
+fn narrowed(allowed: Enrich, request_headers: &mut HeaderMap) -> Enrich {
+    let wanted = request_headers.remove(enrich::NARROW_HEADER);
+    let wanted = wanted.as_ref().and_then(|value| value.to_str().ok()?.parse().ok());
+    wanted.map_or(allowed, |wanted| allowed.narrowed(wanted))
+}
+
+/// Longest id of a client's that is taken over.
+const MAX_REQUEST_ID: usize = 128;
+
+/// The client's `x-request-id`, or one made from the time and the number of requests in flight.
+fn request_id(request_headers: &HeaderMap, now_ns: u64, in_flight: u64) -> String {
+    let given = request_headers.get("x-request-id").and_then(|value| value.to_str().ok());
+    given
+        .filter(|id| !id.is_empty() && id.len() <= MAX_REQUEST_ID)
+        .map_or_else(|| format!("fw-{now_ns:x}-{in_flight:x}"), str::to_owned)
+}
+
+fn content_type(response_headers: &HeaderMap) -> Option<String> {
+    let value = response_headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase())
+}
+
+fn content_length(response_headers: &HeaderMap) -> u64 {
+    let value = response_headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+/// Whether the body can be read as it is.
+fn is_identity(response_headers: &HeaderMap) -> bool {
+    response_headers
+        .get(header::CONTENT_ENCODING)
+        .is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+#[cfg(test)]
+mod tests;

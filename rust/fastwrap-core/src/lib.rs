@@ -1,0 +1,27 @@
+//! fastwrap's measuring core.
+//!
+//! Bytes and `now_ns` go in; bytes and numbers come out. There is no Python, no I/O and no clock here, so that every
+//! promise about bytes and numbers can be tested by `cargo test` alone.
+//!
+//! The way of one request: [`exchange::Exchange`] patches its body ([`request`]), reads the answer ([`sse`],
+//! [`event`]), keeps the times ([`timeline`]), and adds the `performance` block ([`performance`], [`splice`]).
+
+pub mod counters;
+pub mod enrich;
+pub mod error;
+pub mod event;
+pub mod exchange;
+pub mod headers;
+pub mod json;
+pub mod memory;
+pub mod meter;
+pub mod peak;
+pub mod performance;
+pub mod profile;
+pub mod request;
+pub mod route;
+pub mod splice;
+pub mod sse;
+pub mod stream;
+pub mod timeline;
+pub mod usage;

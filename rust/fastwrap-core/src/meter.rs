@@ -1,0 +1,120 @@
+//! What all requests of a process share.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+
+use crate::counters::Counters;
+use crate::enrich::Enrich;
+use crate::memory::MemoryLog;
+use crate::peak::PeakSince;
+use crate::profile::Profile;
+
+/// The operator's choices that concern the measuring and the limits.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Where the numbers go.
+    pub enrich: Enrich,
+    /// Gaps over this many nanoseconds count as stalls.
+    pub stall_ns: u64,
+    /// Largest request body.
+    pub max_body_bytes: u64,
+    /// Most bytes of request headers.
+    pub max_header_bytes: u64,
+    /// Most requests in flight; 0 for any number.
+    pub max_inflight: u64,
+}
+
+/// The shared state.
+pub struct Meter {
+    /// The operator's choices.
+    pub settings: Settings,
+    /// Counters and histograms.
+    pub counters: Counters,
+    profile: RwLock<Arc<Profile>>,
+    memory: Mutex<MemoryLog>,
+    in_flight: Mutex<PeakSince>,
+    on_edge: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Meter {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Meter").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// A panic elsewhere leaves these logs usable: each change to them is complete or absent.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Meter {
+    /// Starts with nothing counted and no engine known.
+    #[must_use]
+    pub fn new(settings: Settings, counters: Counters) -> Self {
+        Self {
+            settings,
+            counters,
+            profile: RwLock::default(),
+            memory: Mutex::default(),
+            in_flight: Mutex::default(),
+            on_edge: OnceLock::new(),
+        }
+    }
+
+    /// What is known of the engine.
+    #[must_use]
+    pub fn profile(&self) -> Arc<Profile> {
+        Arc::clone(&self.profile.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The engine was recognised: requests that begin from now on follow `profile`.
+    pub fn set_profile(&self, profile: Profile) {
+        *self.profile.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(profile);
+    }
+
+    /// The log of memory samples.
+    pub fn memory(&self) -> MutexGuard<'_, MemoryLog> {
+        lock(&self.memory)
+    }
+
+    /// Calls `wake` whenever a request begins or ends, so that a sample can be taken there.
+    pub fn on_edge(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        // A second sampler would be a mistake of the caller; the first one stays.
+        let _ = self.on_edge.set(wake);
+    }
+
+    /// Requests in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        lock(&self.in_flight).last().unwrap_or(0)
+    }
+
+    /// The most requests in flight since `since_ns`.
+    #[must_use]
+    pub fn peak_in_flight(&self, since_ns: u64) -> u64 {
+        lock(&self.in_flight).peak(since_ns).unwrap_or(1)
+    }
+
+    /// A request begins; returns how many are in flight, this one included.
+    pub(crate) fn begin(&self, now_ns: u64) -> u64 {
+        self.counters.begin();
+        self.step(now_ns, |count| count + 1)
+    }
+
+    /// A request ended; the counters have been told already.
+    pub(crate) fn end(&self, now_ns: u64) {
+        self.step(now_ns, |count| count.saturating_sub(1));
+    }
+
+    fn step(&self, now_ns: u64, change: impl Fn(u64) -> u64) -> u64 {
+        let count = {
+            let mut in_flight = lock(&self.in_flight);
+            let count = change(in_flight.last().unwrap_or(0));
+            in_flight.push(now_ns, count);
+            count
+        };
+        if let Some(wake) = self.on_edge.get() {
+            wake();
+        }
+        count
+    }
+}

@@ -1,0 +1,43 @@
+//! What the hot path has to know of an engine: data, handed over by its adapter.
+
+/// One of the engine's own numbers, and how it is normalised.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineField {
+    /// Its name within the engine's member.
+    pub from: String,
+    /// Its name under `engine` in the `performance` block.
+    pub to: String,
+    /// What it is multiplied by.
+    pub scale: f64,
+}
+
+/// One engine's habits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// The adapter's name: `vllm`, `sglang`, …
+    pub backend: String,
+    /// The engine understands `stream_options.include_usage`.
+    pub stream_usage: bool,
+    /// A stream ends with `[DONE]`.
+    pub done: bool,
+    /// Every choice gets a usage chunk of its own.
+    pub usage_per_choice: bool,
+    /// The member of an answer, or of a chunk, that holds the engine's own numbers.
+    pub engine_member: Option<String>,
+    /// Which of them are taken over.
+    pub engine_fields: Vec<EngineField>,
+}
+
+impl Default for Profile {
+    /// OpenAI's own behaviour: what is assumed of an engine that has not been recognised.
+    fn default() -> Self {
+        Self {
+            backend: "openai".to_owned(),
+            stream_usage: true,
+            done: true,
+            usage_per_choice: false,
+            engine_member: None,
+            engine_fields: Vec::new(),
+        }
+    }
+}

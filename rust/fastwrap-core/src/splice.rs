@@ -1,0 +1,150 @@
+//! Adding a member to a JSON object with every other byte kept.
+
+use crate::json::{Kind, Scanner, SyntaxError, is_key};
+
+/// Why a text is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is not JSON.
+    Syntax(SyntaxError),
+    /// It is not UTF-8.
+    Encoding,
+    /// It is JSON, but no object.
+    NotAnObject,
+    /// Every name that could be used is there already.
+    NameTaken,
+}
+
+impl From<SyntaxError> for Refusal {
+    fn from(error: SyntaxError) -> Self {
+        Self::Syntax(error)
+    }
+}
+
+/// A place in an object where a member can be added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// Offset behind the last member, or behind `{`.
+    pub at: usize,
+    /// The object is empty: no comma is needed.
+    pub empty: bool,
+    /// The first of the names looked for that the object does not have.
+    pub name: Option<&'static str>,
+}
+
+/// The places in one text where a member can be added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// In the object itself.
+    pub body: Slot,
+    /// In its member `usage`, if that is an object.
+    pub usage: Option<Slot>,
+}
+
+impl Layout {
+    /// Checks all of `text` and finds its slots; each takes the first of `names` that its object lacks.
+    ///
+    /// # Errors
+    /// If `text` is not the UTF-8 text of one JSON object.
+    pub fn of(text: &[u8], names: &[&'static str]) -> Result<Self, Refusal> {
+        std::str::from_utf8(text).map_err(|_| Refusal::Encoding)?;
+        let mut scanner = Scanner::new(text);
+        if scanner.kind()? != Kind::Object {
+            scanner.value()?;
+            return scanner.end().map_err(Refusal::from).and(Err(Refusal::NotAnObject));
+        }
+        let mut usage = None;
+        let body = slot(&mut scanner, names, |key, scanner| {
+            if is_key(key, "usage") && scanner.kind()? == Kind::Object {
+                usage = Some(slot(scanner, names, |_, scanner| scanner.value().map(|_| ()))?);
+                return Ok(());
+            }
+            scanner.value().map(|_| ())
+        })?;
+        scanner.end()?;
+        Ok(Self { body, usage })
+    }
+}
+
+fn slot<'a>(
+    scanner: &mut Scanner<'a>,
+    names: &[&'static str],
+    mut value: impl FnMut(&'a [u8], &mut Scanner<'a>) -> Result<(), SyntaxError>,
+) -> Result<Slot, SyntaxError> {
+    scanner.enter_object()?;
+    let mut at = scanner.offset();
+    let mut empty = true;
+    let mut taken = 0_u32;
+    while let Some(key) = scanner.next_key()? {
+        for (bit, name) in names.iter().enumerate() {
+            taken |= u32::from(is_key(key, name)) << bit;
+        }
+        value(key, scanner)?;
+        at = scanner.offset();
+        empty = false;
+    }
+    Ok(Slot { at, empty, name: names.get(taken.trailing_ones() as usize).copied() })
+}
+
+/// Adds `value` to `text` in each of `slots`, which stand in ascending order; every other byte is kept.
+///
+/// # Errors
+/// If a slot's object has every name already.
+pub fn insert(text: &[u8], slots: &[Slot], value: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let mut out = Vec::with_capacity(text.len() + slots.len() * (value.len() + 32));
+    let mut from = 0;
+    for slot in slots {
+        let name = slot.name.ok_or(Refusal::NameTaken)?;
+        out.extend_from_slice(text.get(from..slot.at).unwrap_or_default());
+        if !slot.empty {
+            out.push(b',');
+        }
+        for part in [b"\"", name.as_bytes(), b"\":", value] {
+            out.extend_from_slice(part);
+        }
+        from = slot.at;
+    }
+    out.extend_from_slice(text.get(from..).unwrap_or_default());
+    Ok(out)
+}
+
+/// Adds `members`, written as `"a":1,"b":2`, to `text` at `slot`; every other byte is kept.
+#[must_use]
+pub fn append(text: &[u8], slot: Slot, members: &[u8]) -> Vec<u8> {
+    let (before, after) = text.split_at_checked(slot.at).unwrap_or((text, b""));
+    let comma: &[u8] = if slot.empty { b"" } else { b"," };
+    [before, comma, members, after].concat()
+}
+
+/// The members of `from` that `into` lacks, as `"a":1,"b":2`; `except` is left out. Empty if there are none.
+///
+/// # Errors
+/// If either is no JSON object.
+pub fn missing_members(from: &[u8], into: &[u8], except: &str) -> Result<Vec<u8>, Refusal> {
+    let mut present = Vec::new();
+    let mut scanner = Scanner::new(into);
+    scanner.enter_object()?;
+    while let Some(key) = scanner.next_key()? {
+        present.push(key);
+        scanner.value()?;
+    }
+    let mut out = Vec::new();
+    let mut scanner = Scanner::new(from);
+    scanner.enter_object()?;
+    while let Some(key) = scanner.next_key()? {
+        let value = scanner.value()?;
+        if present.contains(&key) || is_key(key, except) {
+            continue;
+        }
+        if !out.is_empty() {
+            out.push(b',');
+        }
+        for part in [b"\"", key, b"\":", value] {
+            out.extend_from_slice(part);
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests;

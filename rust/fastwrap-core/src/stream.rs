@@ -1,0 +1,432 @@
+//! The way of an event stream through fastwrap: every byte passes at once, except one event.
+//!
+//! That one is the event which may turn out to be the last that has `choices`. It is held until what follows shows
+//! whether it was; then it carries the `performance` block. A usage chunk that only fastwrap asked for is taken out,
+//! and what it holds besides usage goes back into the held event, where the engine would have put it.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::event::{self, Dialect, Reading};
+use crate::splice::{self, Layout};
+use crate::sse::{Decoder, Frame};
+use crate::timeline::Timeline;
+
+/// Largest event that is read; a stream with a larger one passes untouched from there on.
+pub const MAX_EVENT_BYTES: usize = 16 << 20;
+
+/// Most bytes that may wait behind the held event.
+const MAX_TAIL_BYTES: usize = 64 << 10;
+
+/// The names under which the block appears, in order of preference.
+pub const BLOCK_NAMES: [&str; 2] = ["performance", "fastwrap_performance"];
+
+/// Where the block is spliced in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Places {
+    /// As a member of the JSON object itself.
+    pub body: bool,
+    /// As a member of its `usage`.
+    pub usage: bool,
+}
+
+impl Places {
+    /// Whether there is any.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.body || self.usage
+    }
+
+    /// Adds `block` to a JSON object; `None` if the text must be left alone.
+    #[must_use]
+    pub fn splice(self, text: &[u8], block: &[u8]) -> Option<Vec<u8>> {
+        let layout = Layout::of(text, &BLOCK_NAMES).ok()?;
+        let mut slots = Vec::with_capacity(2);
+        slots.extend(layout.usage.filter(|_| self.usage));
+        slots.extend(self.body.then_some(layout.body));
+        slots.sort_by_key(|slot| slot.at);
+        splice::insert(text, &slots, block).ok()
+    }
+}
+
+/// How a stream is to be treated.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamSettings {
+    /// The API its events belong to.
+    pub dialect: Dialect,
+    /// Where the block goes.
+    pub places: Places,
+    /// The usage chunk was asked for by fastwrap, not by the client: take it out.
+    pub strip_usage: bool,
+    /// Every choice gets a usage chunk of its own.
+    pub usage_per_choice: bool,
+    /// Gaps over this many nanoseconds count as stalls.
+    pub stall_ns: u64,
+}
+
+/// Renders the block when the moment has come; `None` if there is none to add.
+pub trait Render {
+    /// `data` is the data of the event that will carry the block.
+    fn render(&mut self, timeline: &Timeline) -> Option<Bytes>;
+    /// Looks at the data of an event that may hold the engine's own numbers.
+    fn engine_numbers(&mut self, data: &[u8]);
+}
+
+#[derive(Debug)]
+struct Held {
+    raw: Bytes,
+    data: Range<usize>,
+    /// Members of the stripped usage chunk, as `"a":1,"b":2`.
+    members: Vec<u8>,
+}
+
+/// How a stream stood when it ended, or broke.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StreamEnd {
+    /// Its last event was there: `[DONE]`, or the dialect's own.
+    pub done: bool,
+    /// An error was sent inside the stream; its type, which may be empty.
+    pub error: Option<String>,
+    /// It broke off inside an event.
+    pub inside_event: bool,
+}
+
+/// The state of one stream.
+#[derive(Debug)]
+pub struct Stream {
+    settings: StreamSettings,
+    decoder: Decoder,
+    /// The start of an event that is not whole yet.
+    pending: BytesMut,
+    held: Option<Held>,
+    tail: BytesMut,
+    end: StreamEnd,
+    /// An event was too large: nothing is read any more.
+    blind: bool,
+    closed: bool,
+    /// The block has been put out.
+    told: bool,
+}
+
+impl Stream {
+    /// Starts a stream.
+    #[must_use]
+    pub fn new(settings: StreamSettings) -> Self {
+        Self {
+            settings,
+            decoder: Decoder::default(),
+            pending: BytesMut::new(),
+            held: None,
+            tail: BytesMut::new(),
+            end: StreamEnd::default(),
+            blind: false,
+            closed: false,
+            told: false,
+        }
+    }
+
+    /// Whether an event was too large to be read.
+    #[must_use]
+    pub fn is_blind(&self) -> bool {
+        self.blind
+    }
+
+    /// Takes bytes that left the socket at `read_ns`, and puts into `out` what may go on.
+    pub fn data(
+        &mut self,
+        chunk: Bytes,
+        read_ns: u64,
+        timeline: &mut Timeline,
+        render: &mut impl Render,
+        out: &mut Vec<Bytes>,
+    ) {
+        if self.blind {
+            out.push(chunk);
+            return;
+        }
+        let (buffer, mut found) = if self.pending.is_empty() {
+            let found = self.decoder.next_event(&chunk);
+            (chunk, found)
+        } else {
+            self.pending.extend_from_slice(&chunk);
+            let Some(found) = self.decoder.next_event(&self.pending) else {
+                self.limit_pending(out);
+                return;
+            };
+            (std::mem::take(&mut self.pending).freeze(), Some(found))
+        };
+        let mut cut = Cut { buffer, start: 0, sent: 0 };
+        // One that is too large stays in `rest`, as it would have if it had come in pieces.
+        while let Some(frame) = found.filter(|frame| frame.end <= MAX_EVENT_BYTES) {
+            self.event(&mut cut, &frame, read_ns, timeline, render, out);
+            cut.start += frame.end;
+            found = self.decoder.next_event(cut.rest());
+        }
+        cut.flush(cut.start, &mut self.tail, self.held.is_some(), out);
+        self.pending.extend_from_slice(cut.rest());
+        self.limit_pending(out);
+    }
+
+    fn limit_pending(&mut self, out: &mut Vec<Bytes>) {
+        if self.pending.len() > MAX_EVENT_BYTES {
+            self.release(out);
+            self.blind = true;
+            out.push(self.pending.split().freeze());
+        }
+    }
+
+    fn event(
+        &mut self,
+        cut: &mut Cut,
+        frame: &Frame,
+        read_ns: u64,
+        timeline: &mut Timeline,
+        render: &mut impl Render,
+        out: &mut Vec<Bytes>,
+    ) {
+        let buffer = cut.buffer.slice(cut.start..);
+        let end = cut.start + frame.end;
+        let decision = self.decide(frame, &buffer, read_ns, timeline, render);
+        match decision {
+            Decision::Pass => {
+                if self.held.is_some() && self.tail.len() + end - cut.sent > MAX_TAIL_BYTES {
+                    cut.flush(end, &mut self.tail, true, out);
+                    self.release(out);
+                }
+            }
+            Decision::Settle { last } => {
+                cut.flush(cut.start, &mut self.tail, self.held.is_some(), out);
+                if last { self.finish_held(timeline, render, out) } else { self.release(out) }
+            }
+            Decision::Hold(data) => {
+                cut.flush(cut.start, &mut self.tail, self.held.is_some(), out);
+                self.release(out);
+                self.held =
+                    Some(Held { raw: buffer.slice(..frame.end), data, members: Vec::new() });
+                cut.sent = end;
+            }
+            Decision::Strip => {
+                cut.flush(cut.start, &mut self.tail, self.held.is_some(), out);
+                cut.sent = end;
+            }
+            Decision::Splice(data) => {
+                cut.flush(cut.start, &mut self.tail, self.held.is_some(), out);
+                self.release(out);
+                self.held =
+                    Some(Held { raw: buffer.slice(..frame.end), data, members: Vec::new() });
+                self.finish_held(timeline, render, out);
+                cut.sent = end;
+            }
+        }
+    }
+
+    /// Reads one event into the timeline and decides what becomes of it.
+    fn decide(
+        &mut self,
+        frame: &Frame,
+        buffer: &[u8],
+        read_ns: u64,
+        timeline: &mut Timeline,
+        render: &mut impl Render,
+    ) -> Decision {
+        if frame.raw_json {
+            self.end.error.get_or_insert_default();
+            return Decision::Settle { last: false };
+        }
+        let Some(data) = frame.data(buffer) else {
+            return Decision::Pass;
+        };
+        if data.trim_ascii() == b"[DONE]" {
+            self.end.done = true;
+            return Decision::Settle { last: true };
+        }
+        let Ok(reading) = event::read(self.settings.dialect, &data) else {
+            timeline.first_chunk_ns.get_or_insert(read_ns);
+            if data.trim_ascii_start().starts_with(b"{\"error\"") {
+                self.end.error.get_or_insert_default();
+                return Decision::Settle { last: false };
+            }
+            return Decision::Pass;
+        };
+        timeline.event(&reading, read_ns, self.settings.stall_ns);
+        if let Some(usage) = reading.usage {
+            timeline.count(usage, self.settings.usage_per_choice && reading.is_usage_only());
+        }
+        if !reading.finished.is_empty() || reading.usage.is_some() {
+            render.engine_numbers(&data);
+        }
+        // The data of several lines cannot be changed without changing the framing: it passes as it is.
+        let place = frame.data.clone().filter(|_| frame.more_data.is_empty());
+        self.decide_reading(reading, &data, place)
+    }
+
+    fn decide_reading(
+        &mut self,
+        reading: Reading,
+        data: &[u8],
+        place: Option<Range<usize>>,
+    ) -> Decision {
+        if let Some(error) = reading.error {
+            self.end.error.get_or_insert(error);
+            return Decision::Settle { last: false };
+        }
+        if reading.last {
+            self.end.done = true;
+            return match place.filter(|_| self.settings.places.any()) {
+                Some(place) => Decision::Splice(place),
+                None => Decision::Settle { last: false },
+            };
+        }
+        if reading.is_usage_only() && self.settings.strip_usage {
+            if let Some(held) = &mut self.held {
+                let into = held.raw.get(held.data.clone()).unwrap_or_default();
+                let members = splice::missing_members(data, into, "usage").unwrap_or_default();
+                if !members.is_empty() {
+                    held.members = members;
+                }
+            }
+            return Decision::Strip;
+        }
+        let may_be_last = !reading.finished.is_empty() || reading.is_usage_only();
+        let hold = may_be_last && (self.settings.places.any() || self.settings.strip_usage);
+        match place.filter(|_| hold) {
+            Some(place) => Decision::Hold(place),
+            None if reading.has_choices => Decision::Settle { last: false },
+            None => Decision::Pass,
+        }
+    }
+
+    /// Lets the held event go without the block.
+    fn release(&mut self, out: &mut Vec<Bytes>) {
+        self.let_go(out, |text| text);
+    }
+
+    /// Lets the held event go with the block: once a stream, and not after an error, for then it was no answer.
+    fn finish_held(&mut self, timeline: &Timeline, render: &mut impl Render, out: &mut Vec<Bytes>) {
+        if self.end.error.is_some() || self.held.is_none() || std::mem::replace(&mut self.told, true) {
+            return self.release(out);
+        }
+        let places = self.settings.places;
+        self.let_go(out, |text| {
+            let spliced = render.render(timeline).and_then(|block| places.splice(&text, &block));
+            spliced.map_or(text, Bytes::from)
+        });
+    }
+
+    fn let_go(&mut self, out: &mut Vec<Bytes>, change: impl FnOnce(Bytes) -> Bytes) {
+        let Some(held) = self.held.take() else {
+            return;
+        };
+        let text = held.raw.slice(held.data.clone());
+        let with_members = match Layout::of(&text, &[]) {
+            Ok(layout) if !held.members.is_empty() => {
+                Bytes::from(splice::append(&text, layout.body, &held.members))
+            }
+            _ => text.clone(),
+        };
+        let changed = change(with_members);
+        if changed == text {
+            out.push(held.raw);
+        } else {
+            let (before, after) =
+                (held.raw.slice(..held.data.start), held.raw.slice(held.data.end..));
+            out.push(Bytes::from([&*before, &*changed, &*after].concat()));
+        }
+        if !self.tail.is_empty() {
+            out.push(self.tail.split().freeze());
+        }
+    }
+
+    /// The stream ended as HTTP says it should: reads what no blank line has ended, so that it can be told how the
+    /// stream stood before [`Self::finish`] lets the last bytes go.
+    pub fn close(
+        &mut self,
+        timeline: &mut Timeline,
+        render: &mut impl Render,
+        out: &mut Vec<Bytes>,
+    ) -> &StreamEnd {
+        if self.blind || std::mem::replace(&mut self.closed, true) {
+            return &self.end;
+        }
+        let read_ns = timeline.last_byte_ns.unwrap_or(timeline.received_ns);
+        self.decoder.close();
+        self.data(Bytes::new(), read_ns, timeline, render, out);
+        let rest = std::mem::take(&mut self.pending);
+        if let Some(frame) = self.decoder.finish(&rest) {
+            // Without its blank line it is no event to a client: read it, but never change it.
+            let decision = self.decide(&frame, &rest, read_ns, timeline, render);
+            if let (Decision::Strip, Some(held)) = (decision, &mut self.held) {
+                held.members.clear();
+            }
+        }
+        self.pending = rest;
+        &self.end
+    }
+
+    /// Lets the last bytes go, with the block if the stream was no error.
+    pub fn finish(
+        &mut self,
+        timeline: &mut Timeline,
+        render: &mut impl Render,
+        out: &mut Vec<Bytes>,
+    ) -> StreamEnd {
+        self.close(timeline, render, out);
+        self.finish_held(timeline, render, out);
+        if !self.pending.is_empty() {
+            out.push(self.pending.split().freeze());
+        }
+        self.end.clone()
+    }
+
+    /// The stream broke off: what has arrived goes on, and nothing is added.
+    pub fn fail(&mut self, out: &mut Vec<Bytes>) -> StreamEnd {
+        self.release(out);
+        self.end.inside_event = !self.pending.is_empty() || self.blind;
+        if !self.pending.is_empty() {
+            out.push(self.pending.split().freeze());
+        }
+        self.end.clone()
+    }
+}
+
+enum Decision {
+    /// Nothing special.
+    Pass,
+    /// It shows whether the held event was the last.
+    Settle { last: bool },
+    /// It may be the last: hold it.
+    Hold(Range<usize>),
+    /// It is the last for certain.
+    Splice(Range<usize>),
+    /// The client did not ask for it.
+    Strip,
+}
+
+/// A buffer of whole events, and how far it has been handed on.
+struct Cut {
+    buffer: Bytes,
+    /// Where the event being looked at starts.
+    start: usize,
+    /// Everything before has gone its way.
+    sent: usize,
+}
+
+impl Cut {
+    fn rest(&self) -> &[u8] {
+        self.buffer.get(self.start..).unwrap_or_default()
+    }
+
+    /// Hands on what lies before `end`: to the client, or behind the held event.
+    fn flush(&mut self, end: usize, tail: &mut BytesMut, held: bool, out: &mut Vec<Bytes>) {
+        if self.sent >= end {
+            return;
+        }
+        let part = self.buffer.slice(self.sent..end);
+        self.sent = end;
+        if held { tail.extend_from_slice(&part) } else { out.push(part) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! Replays the fuzz targets' corpus, so that whatever was found once is looked at by every `cargo test`.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // in a test a panic is the report
+
+mod checks;
+mod twins;
+
+use std::path::Path;
+
+fn replay(target: &str, check: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+    let mut count = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        check(&std::fs::read(entry.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count > 0, "no corpus in {}", folder.display());
+}
+
+#[test]
+fn sse() {
+    replay("sse", checks::sse::check);
+}
+
+#[test]
+fn event() {
+    replay("event", checks::event::check);
+}
+
+#[test]
+fn splice() {
+    replay("splice", checks::splice::check);
+}
+
+#[test]
+fn request() {
+    replay("request", checks::request::check);
+}
+
+#[test]
+fn stream() {
+    replay("stream", checks::stream::check);
+}

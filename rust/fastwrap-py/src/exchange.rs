@@ -1,0 +1,387 @@
+//! The hand-over between the relay's thread and a coroutine: bounded both ways, and no byte is looked at in Python.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use fastwrap_core::error::Fault;
+use fastwrap_core::exchange::{Exchange as CoreExchange, Transit};
+use fastwrap_relay::{Aborted, Answer, Payload, Relay, now_ns};
+use http::{HeaderMap, Response, StatusCode, request};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+use pyo3::create_exception;
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+use tokio::task::AbortHandle;
+
+use crate::convert::{header_list, joined};
+use crate::reactor::Reactor;
+
+create_exception!(fastwrap._native, AnswerAborted, PyException);
+
+/// Bytes of an answer that may wait for the coroutine before the engine is no longer read.
+const MAX_WAITING_BYTES: usize = 64 << 10;
+/// Bytes of an upload that may wait for the engine before the client is no longer read.
+const MAX_UPLOAD_BYTES: usize = 256 << 10;
+
+#[derive(Default)]
+struct State {
+    head: Option<(StatusCode, HeaderMap)>,
+    out: Vec<Bytes>,
+    out_bytes: usize,
+    /// When the oldest of `out` left the engine's socket.
+    read_ns: u64,
+    ended: bool,
+    aborted: bool,
+    /// The coroutine that waits for the answer, and the one that waits to go on with its upload.
+    reader: Option<Py<PyAny>>,
+    writer: Option<Py<PyAny>>,
+    /// The relay's task, waiting for room.
+    relay: Option<Waker>,
+    upload: VecDeque<Bytes>,
+    upload_bytes: usize,
+    upload_ended: bool,
+    upload_waker: Option<Waker>,
+}
+
+impl State {
+    fn has_part(&self) -> bool {
+        self.head.is_some() || self.out_bytes > 0 || self.ended || self.aborted
+    }
+
+    fn has_room(&self) -> bool {
+        self.upload_bytes < MAX_UPLOAD_BYTES || self.ended || self.aborted
+    }
+}
+
+/// What both sides see.
+#[derive(Default)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The futures that have become due.
+    pub(crate) fn due(&self) -> impl Iterator<Item = Py<PyAny>> {
+        let mut state = self.lock();
+        let reader = if state.has_part() { state.reader.take() } else { None };
+        let writer = if state.has_room() { state.writer.take() } else { None };
+        [reader, writer].into_iter().flatten()
+    }
+
+    fn is_awaited(&self) -> bool {
+        let state = self.lock();
+        (state.reader.is_some() && state.has_part()) || (state.writer.is_some() && state.has_room())
+    }
+
+    fn respond(&self, response: Response<Bytes>) {
+        let (head, body) = response.into_parts();
+        let mut state = self.lock();
+        state.head = Some((head.status, head.headers));
+        state.out_bytes = body.len();
+        state.out = vec![body];
+        state.ended = true;
+    }
+
+    /// Moves what the answer has to give into the state, until it has no more, ends, or there is no room.
+    fn poll_fill(&self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<()> {
+        loop {
+            {
+                let mut state = self.lock();
+                if state.out_bytes >= MAX_WAITING_BYTES {
+                    state.relay = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+            }
+            let Poll::Ready(frame) = Pin::new(&mut *answer).poll_frame(cx) else {
+                return Poll::Pending;
+            };
+            let mut state = self.lock();
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => {
+                    if state.out_bytes == 0 {
+                        state.read_ns = answer.read_ns();
+                    }
+                    state.out_bytes += data.len();
+                    state.out.push(data);
+                }
+                Some(Ok(Err(_trailers))) => {}
+                Some(Err(Aborted)) => {
+                    state.aborted = true;
+                    return Poll::Ready(());
+                }
+                None => {
+                    state.ended = true;
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+}
+
+/// An upload on its way to the engine.
+struct Upload {
+    shared: Arc<Shared>,
+    reactor: Arc<Reactor>,
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let mut state = self.shared.lock();
+        let Some(chunk) = state.upload.pop_front() else {
+            if state.upload_ended {
+                return Poll::Ready(None);
+            }
+            state.upload_waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        state.upload_bytes -= chunk.len();
+        drop(state);
+        if self.shared.is_awaited() {
+            self.reactor.ready.add(Arc::clone(&self.shared));
+        }
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+}
+
+/// Says that the answer broke off if the relay's task ends in any other way than it should: a panic.
+struct Finish {
+    shared: Arc<Shared>,
+    reactor: Arc<Reactor>,
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        {
+            let mut state = self.shared.lock();
+            state.aborted |= !state.ended;
+        }
+        self.reactor.ready.add(Arc::clone(&self.shared));
+    }
+}
+
+async fn run(
+    relay: Arc<Relay>,
+    exchange: CoreExchange,
+    head: request::Parts,
+    payload: Payload,
+    finish: Finish,
+) {
+    let (shared, reactor) = (&finish.shared, &finish.reactor);
+    let (head, answer) = relay.send(exchange, head, payload).await.into_parts();
+    shared.lock().head = Some((head.status, head.headers));
+    let mut answer = pin!(answer);
+    poll_fn(|cx| {
+        let filled = shared.poll_fill(cx, &mut answer);
+        if shared.is_awaited() {
+            reactor.ready.add(Arc::clone(shared));
+        }
+        filled
+    })
+    .await;
+}
+
+/// A request whose body is still on its way from the client.
+struct Opening {
+    exchange: CoreExchange,
+    head: request::Parts,
+    body: BytesMut,
+}
+
+#[pyclass(module = "fastwrap._native")]
+pub(crate) struct Exchange {
+    relay: Arc<Relay>,
+    reactor: Arc<Reactor>,
+    shared: Arc<Shared>,
+    transit: Arc<Transit>,
+    opening: Option<Box<Opening>>,
+    received_bytes: u64,
+    /// The head has been taken.
+    headed: bool,
+    task: Option<AbortHandle>,
+}
+
+impl Exchange {
+    pub(crate) fn new(
+        relay: &Arc<Relay>,
+        reactor: &Arc<Reactor>,
+        begun: Result<(CoreExchange, request::Parts), Fault>,
+    ) -> Self {
+        let shared = Arc::new(Shared::default());
+        let (transit, opening) = match begun {
+            Ok((exchange, head)) => {
+                let transit = exchange.transit();
+                (transit, Some(Box::new(Opening { exchange, head, body: BytesMut::new() })))
+            }
+            Err(fault) => {
+                shared.respond(fault.response());
+                (Arc::default(), None)
+            }
+        };
+        Self {
+            relay: Arc::clone(relay),
+            reactor: Arc::clone(reactor),
+            shared,
+            transit,
+            opening,
+            received_bytes: 0,
+            headed: false,
+            task: None,
+        }
+    }
+
+    fn start(&mut self, exchange: CoreExchange, head: request::Parts, payload: Payload) {
+        let finish =
+            Finish { shared: Arc::clone(&self.shared), reactor: Arc::clone(&self.reactor) };
+        let task = run(Arc::clone(&self.relay), exchange, head, payload, finish);
+        self.task = Some(self.reactor.handle.spawn(task).abort_handle());
+    }
+
+    fn upload(&mut self, chunk: Bytes, more: bool) -> bool {
+        if let Some(opening) = self.opening.take() {
+            let body = BodyExt::boxed_unsync(Upload {
+                shared: Arc::clone(&self.shared),
+                reactor: Arc::clone(&self.reactor),
+            });
+            self.start(opening.exchange, opening.head, Payload::Streamed(body));
+        }
+        let mut state = self.shared.lock();
+        state.upload_bytes += chunk.len();
+        state.upload.push_back(chunk);
+        state.upload_ended |= !more;
+        if let Some(waker) = state.upload_waker.take() {
+            waker.wake();
+        }
+        state.has_room()
+    }
+
+    fn refuse(&mut self, fault: Fault) {
+        if let Some(mut opening) = self.opening.take() {
+            self.shared.respond(opening.exchange.refuse(fault, now_ns()));
+        } else {
+            self.cancel();
+        }
+    }
+}
+
+#[pymethods]
+impl Exchange {
+    fn send(&mut self, chunk: &[u8], more: bool) -> bool {
+        self.received_bytes += chunk.len() as u64;
+        if self.received_bytes > self.relay.meter.settings.max_body_bytes {
+            self.refuse(Fault::BodyTooLarge);
+            return true;
+        }
+        let wants_whole =
+            self.opening.as_ref().is_some_and(|opening| opening.exchange.is_measured());
+        if !wants_whole && (more || self.opening.is_none()) {
+            return self.upload(Bytes::copy_from_slice(chunk), more);
+        }
+        if more {
+            if let Some(opening) = &mut self.opening {
+                opening.body.extend_from_slice(chunk);
+            }
+            return true;
+        }
+        if let Some(mut opening) = self.opening.take() {
+            let body = if opening.body.is_empty() {
+                Bytes::copy_from_slice(chunk)
+            } else {
+                opening.body.extend_from_slice(chunk);
+                opening.body.freeze()
+            };
+            let body = opening.exchange.body(body, now_ns());
+            self.start(opening.exchange, opening.head, Payload::from(body));
+        }
+        true
+    }
+
+    #[allow(clippy::type_complexity)] // written out in the stub
+    fn take<'py>(
+        &mut self,
+        py: Python<'py>,
+    ) -> PyResult<Option<(Option<(u16, Bound<'py, PyList>)>, Bound<'py, PyBytes>, bool)>> {
+        let (head, out, read_ns, ended) = {
+            let mut state = self.shared.lock();
+            if !state.has_part() {
+                return Ok(None);
+            }
+            if state.aborted && state.head.is_none() && state.out_bytes == 0 {
+                if !self.headed {
+                    // The relay's task panicked before it had an answer.
+                    drop(state);
+                    self.shared.respond(Fault::Internal.response());
+                    self.shared.lock().aborted = false;
+                    return self.take(py);
+                }
+                return Err(AnswerAborted::new_err("the engine's answer broke off"));
+            }
+            state.out_bytes = 0;
+            if let Some(waker) = state.relay.take() {
+                waker.wake();
+            }
+            (state.head.take(), std::mem::take(&mut state.out), state.read_ns, state.ended)
+        };
+        self.headed |= head.is_some();
+        if read_ns > 0 && !out.is_empty() {
+            self.transit.handed_over(read_ns, now_ns());
+        }
+        let head = match head {
+            Some((status, headers)) => Some((status.as_u16(), header_list(py, &headers)?)),
+            None => None,
+        };
+        Ok(Some((head, joined(py, &out)?, !ended)))
+    }
+
+    /// `future` is resolved when [`Self::take`] has something; at once if it has already.
+    fn when_ready(&self, py: Python<'_>, future: Py<PyAny>) -> PyResult<()> {
+        let mut state = self.shared.lock();
+        if state.has_part() {
+            drop(state);
+            future.call_method1(py, "set_result", (py.None(),))?;
+        } else {
+            state.reader = Some(future);
+        }
+        Ok(())
+    }
+
+    /// `future` is resolved when more may be sent; at once if it may already.
+    fn when_writable(&self, py: Python<'_>, future: Py<PyAny>) -> PyResult<()> {
+        let mut state = self.shared.lock();
+        if state.has_room() {
+            drop(state);
+            future.call_method1(py, "set_result", (py.None(),))?;
+        } else {
+            state.writer = Some(future);
+        }
+        Ok(())
+    }
+
+    fn cancel(&mut self) {
+        self.opening = None;
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}

@@ -1,0 +1,28 @@
+//! `fastwrap._native`: functions here convert, call the other crates, and convert back.
+//!
+//! Its Python face is written down in `python/fastwrap/_native.pyi`, where the docstrings live.
+
+mod cells;
+mod convert;
+mod engine;
+mod exchange;
+mod measured;
+mod memory;
+mod meter;
+mod reactor;
+mod relay;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<exchange::Exchange>()?;
+    module.add_class::<measured::Measured>()?;
+    module.add_class::<memory::MemoryLog>()?;
+    module.add_class::<meter::Meter>()?;
+    module.add_class::<relay::Relay>()?;
+    module.add("AnswerAborted", module.py().get_type::<exchange::AnswerAborted>())?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(engine::serve_engine, module)?)?;
+    module.add_function(wrap_pyfunction!(meter::now_ns, module)?)
+}

@@ -1,0 +1,168 @@
+//! One request measured by whoever does the I/O in Python: the httpx relay.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fastwrap_core::error::Fault;
+use fastwrap_core::exchange::{Broken, Exchange, Plan};
+use fastwrap_core::headers;
+use fastwrap_core::meter::Meter;
+use fastwrap_relay::now_ns;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::convert::{Headers, header_list, header_map, joined};
+
+/// Status, headers and body of a whole answer.
+type Whole<'py> = (u16, Bound<'py, PyList>, Bound<'py, PyBytes>);
+
+#[pyclass(module = "fastwrap._native")]
+pub(crate) struct Measured {
+    exchange: Option<Exchange>,
+    fault: Option<Fault>,
+    request_headers: HeaderMap,
+    response_headers: HeaderMap,
+}
+
+/// Admits a request; a malformed one is counted like any other.
+pub(crate) fn begin(
+    meter: &Arc<Meter>,
+    head: Result<request::Parts, Fault>,
+) -> Result<(Exchange, request::Parts), Fault> {
+    let malformed = head.is_err();
+    let mut head = head.unwrap_or_else(|_| http::Request::new(()).into_parts().0);
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+    let mut exchange = Exchange::begin(meter, &head.method, &target, &mut head.headers, now_ns())?;
+    if malformed {
+        exchange.refuse(Fault::BadRequest, now_ns());
+        return Err(Fault::BadRequest);
+    }
+    Ok((exchange, head))
+}
+
+impl Measured {
+    pub(crate) fn begin(meter: &Arc<Meter>, head: Result<request::Parts, Fault>) -> Self {
+        let (exchange, fault, request_headers) = match begin(meter, head) {
+            Ok((exchange, head)) => (Some(exchange), None, head.headers),
+            Err(fault) => (None, Some(fault), HeaderMap::new()),
+        };
+        Self { exchange, fault, request_headers, response_headers: HeaderMap::new() }
+    }
+
+    fn exchange(&mut self) -> PyResult<&mut Exchange> {
+        self.exchange.as_mut().ok_or_else(|| PyRuntimeError::new_err("the exchange is over"))
+    }
+}
+
+fn whole<'py>(py: Python<'py>, response: Response<Bytes>) -> PyResult<Whole<'py>> {
+    let (head, body) = response.into_parts();
+    Ok((head.status.as_u16(), header_list(py, &head.headers)?, PyBytes::new(py, &body)))
+}
+
+#[pymethods]
+impl Measured {
+    #[getter]
+    fn fault(&self) -> Option<&'static str> {
+        self.fault.map(Fault::code)
+    }
+
+    #[getter]
+    fn is_measured(&self) -> bool {
+        self.exchange.as_ref().is_some_and(Exchange::is_measured)
+    }
+
+    fn request_headers<'py>(
+        &mut self,
+        py: Python<'py>,
+        host: &str,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let host = HeaderValue::from_str(host)
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let measured = self.is_measured();
+        headers::prepare_request(&mut self.request_headers, &host, measured);
+        header_list(py, &self.request_headers)
+    }
+
+    fn body<'py>(&mut self, py: Python<'py>, body: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        let patched = self.exchange()?.body(Bytes::copy_from_slice(body), now_ns());
+        Ok(PyBytes::new(py, &patched))
+    }
+
+    fn received(&mut self) -> PyResult<()> {
+        self.exchange()?.received(now_ns());
+        Ok(())
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it converts
+    fn response(&mut self, status: u16, headers: Headers, sent_ns: u64) -> PyResult<bool> {
+        let bad = |error: &dyn std::fmt::Display| PyValueError::new_err(error.to_string());
+        let status = StatusCode::from_u16(status).map_err(|error| bad(&error))?;
+        let mut response_headers = header_map(&headers).map_err(|error| bad(&error))?;
+        let exchange = self.exchange()?;
+        exchange.sent(sent_ns);
+        let plan = exchange.response(status, &mut response_headers);
+        self.response_headers = response_headers;
+        Ok(plan == Plan::Collect)
+    }
+
+    fn response_headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        header_list(py, &self.response_headers)
+    }
+
+    #[getter]
+    fn is_collecting(&self) -> bool {
+        self.exchange.as_ref().is_some_and(Exchange::is_collecting)
+    }
+
+    fn data<'py>(
+        &mut self,
+        py: Python<'py>,
+        chunk: &[u8],
+        read_ns: u64,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let mut out = Vec::new();
+        self.exchange()?.data(Bytes::copy_from_slice(chunk), read_ns, now_ns(), &mut out);
+        joined(py, &out)
+    }
+
+    fn handed_over(&mut self, read_ns: u64) -> PyResult<()> {
+        self.exchange()?.transit().handed_over(read_ns, now_ns());
+        Ok(())
+    }
+
+    fn finish<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let mut out = Vec::new();
+        if let Some(mut exchange) = self.exchange.take() {
+            exchange.finish(now_ns(), Some(&mut self.response_headers), &mut out);
+        }
+        joined(py, &out)
+    }
+
+    fn fail<'py>(&mut self, py: Python<'py>, fault: &str) -> PyResult<(Bound<'py, PyBytes>, bool)> {
+        let fault = parse_fault(fault)?;
+        let mut out = Vec::new();
+        let broken =
+            self.exchange.take().map(|mut exchange| exchange.fail(fault, now_ns(), &mut out));
+        Ok((joined(py, &out)?, broken == Some(Broken::Abort)))
+    }
+
+    fn refuse<'py>(&mut self, py: Python<'py>, fault: &str) -> PyResult<Whole<'py>> {
+        let fault = parse_fault(fault)?;
+        let response = match self.exchange.take() {
+            Some(mut exchange) => exchange.refuse(fault, now_ns()),
+            None => fault.response(),
+        };
+        whole(py, response)
+    }
+
+    fn cancel(&mut self) {
+        self.exchange = None;
+    }
+}
+
+fn parse_fault(code: &str) -> PyResult<Fault> {
+    let known = Fault::ALL.into_iter().find(|fault| fault.code() == code);
+    known.ok_or_else(|| PyValueError::new_err(format!("no such fault: {code}")))
+}

@@ -1,0 +1,138 @@
+//! What all requests of a worker share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fastwrap_core::counters::{Counters, HISTOGRAMS, Snapshot, private_cells};
+use fastwrap_core::meter::{Meter as CoreMeter, Settings};
+use fastwrap_core::performance::Outcome;
+use fastwrap_core::profile::{EngineField, Profile};
+use fastwrap_core::route::Route;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::cells;
+use crate::convert::{Headers, request_head};
+use crate::measured::Measured;
+use crate::memory::MemoryLog;
+
+#[pyclass(frozen, module = "fastwrap._native")]
+pub(crate) struct Meter {
+    pub(crate) core: Arc<CoreMeter>,
+    memory: Py<MemoryLog>,
+    counters_directory: Option<PathBuf>,
+}
+
+/// Bounds in seconds, counts that are not cumulated, and the sum in seconds.
+type HistogramRow = (Vec<f64>, Vec<u64>, f64);
+/// Operation, `[prompt, completion]` tokens, and the histograms of duration, TTFT and TPOT.
+type RouteRow = (&'static str, [u64; 2], Vec<HistogramRow>);
+
+#[pymethods]
+impl Meter {
+    #[new]
+    #[pyo3(signature = (*, enrich, stall_ns, max_body_bytes, max_header_bytes, max_inflight, counters_directory=None))]
+    fn new(
+        py: Python<'_>,
+        enrich: &str,
+        stall_ns: u64,
+        max_body_bytes: u64,
+        max_header_bytes: u64,
+        max_inflight: u64,
+        counters_directory: Option<PathBuf>,
+    ) -> PyResult<Self> {
+        let enrich = enrich.parse().map_err(PyValueError::new_err)?;
+        let settings =
+            Settings { enrich, stall_ns, max_body_bytes, max_header_bytes, max_inflight };
+        let cells = match &counters_directory {
+            Some(directory) => cells::open(directory)?,
+            None => private_cells(),
+        };
+        let core = Arc::new(CoreMeter::new(settings, Counters::new(cells)));
+        let memory = Py::new(py, MemoryLog::new(Arc::clone(&core)))?;
+        Ok(Self { core, memory, counters_directory })
+    }
+
+    #[getter]
+    fn memory(&self, py: Python<'_>) -> Py<MemoryLog> {
+        self.memory.clone_ref(py)
+    }
+
+    #[getter]
+    fn backend(&self) -> String {
+        self.core.profile().backend.clone()
+    }
+
+    #[pyo3(signature = (*, backend, stream_usage, done, usage_per_choice, engine_member, engine_fields))]
+    fn set_profile(
+        &self,
+        backend: String,
+        stream_usage: bool,
+        done: bool,
+        usage_per_choice: bool,
+        engine_member: Option<String>,
+        engine_fields: Vec<(String, String, f64)>,
+    ) {
+        let fields =
+            engine_fields.into_iter().map(|(from, to, scale)| EngineField { from, to, scale });
+        let engine_fields = fields.collect();
+        self.core.set_profile(Profile {
+            backend,
+            stream_usage,
+            done,
+            usage_per_choice,
+            engine_member,
+            engine_fields,
+        });
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it converts
+    fn begin(&self, method: &str, target: &[u8], headers: Headers) -> Measured {
+        Measured::begin(&self.core, request_head(method, target, &headers))
+    }
+
+    fn in_flight(&self) -> PyResult<u64> {
+        Ok(self.snapshot()?.in_flight())
+    }
+
+    fn requests(&self) -> PyResult<Vec<(&'static str, &'static str, u64)>> {
+        let snapshot = self.snapshot()?;
+        let routes = Route::ALL.into_iter().map(Some).chain([None]);
+        Ok(routes
+            .flat_map(|route| Outcome::ALL.map(|outcome| (route, outcome)))
+            .map(|(route, outcome)| {
+                let operation = route.map_or("other", Route::operation);
+                (operation, outcome.name(), snapshot.requests(route, outcome))
+            })
+            .collect())
+    }
+
+    fn routes(&self) -> PyResult<Vec<RouteRow>> {
+        let snapshot = self.snapshot()?;
+        Ok(Route::ALL
+            .into_iter()
+            .map(|route| {
+                let histograms = snapshot.histograms(route).into_iter().zip(HISTOGRAMS);
+                let rows = histograms.map(|(histogram, bounds)| {
+                    (bounds.to_vec(), histogram.buckets, histogram.sum_seconds)
+                });
+                (route.operation(), snapshot.tokens(route), rows.collect())
+            })
+            .collect())
+    }
+}
+
+impl Meter {
+    fn snapshot(&self) -> PyResult<Snapshot> {
+        let mut total = self.core.counters.snapshot();
+        if let Some(directory) = &self.counters_directory {
+            cells::add_others(directory, &mut total)?;
+        }
+        Ok(total)
+    }
+}
+
+#[pyfunction]
+pub(crate) fn now_ns() -> u64 {
+    fastwrap_relay::now_ns()
+}

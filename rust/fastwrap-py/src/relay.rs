@@ -1,0 +1,65 @@
+//! The way to the engine, from Python.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastwrap_relay::{Relay as CoreRelay, Timeouts, Upstream};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::convert::{Headers, request_head};
+use crate::exchange::Exchange;
+use crate::measured::begin;
+use crate::meter::Meter;
+use crate::reactor::Reactor;
+
+#[pyclass(frozen, module = "fastwrap._native")]
+pub(crate) struct Relay {
+    core: Arc<CoreRelay>,
+    reactor: Arc<Reactor>,
+}
+
+fn timeout(seconds: f64) -> PyResult<Option<Duration>> {
+    let duration = Duration::try_from_secs_f64(seconds);
+    let duration =
+        duration.map_err(|error| PyValueError::new_err(format!("{seconds} s: {error}")))?;
+    Ok(Some(duration).filter(|duration| !duration.is_zero()))
+}
+
+#[pymethods]
+impl Relay {
+    #[new]
+    #[pyo3(signature = (meter, upstream, event_loop, *, connect_timeout, first_byte_timeout, idle_timeout, total_timeout))]
+    #[allow(clippy::too_many_arguments)] // keyword-only in Python
+    fn new(
+        meter: &Meter,
+        upstream: &str,
+        event_loop: &Bound<'_, PyAny>,
+        connect_timeout: f64,
+        first_byte_timeout: f64,
+        idle_timeout: f64,
+        total_timeout: f64,
+    ) -> PyResult<Self> {
+        let upstream =
+            Upstream::parse(upstream).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let timeouts = Timeouts {
+            connect: timeout(connect_timeout)?,
+            first_byte: timeout(first_byte_timeout)?,
+            idle: timeout(idle_timeout)?,
+            total: timeout(total_timeout)?,
+        };
+        let core = CoreRelay::new(upstream, timeouts, Arc::clone(&meter.core));
+        let core = Arc::new(core.map_err(|error| PyValueError::new_err(error.to_string()))?);
+        Ok(Self { core, reactor: Arc::new(Reactor::start(event_loop)?) })
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it converts
+    fn open(&self, method: &str, target: &[u8], headers: Headers) -> Exchange {
+        let begun = begin(&self.core.meter, request_head(method, target, &headers));
+        Exchange::new(&self.core, &self.reactor, begun)
+    }
+
+    fn close(&self, py: Python<'_>) {
+        self.reactor.stop(py);
+    }
+}

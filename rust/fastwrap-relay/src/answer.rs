@@ -1,0 +1,201 @@
+//! An answer's body, on its way from the engine to the server.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use fastwrap_core::error::Fault;
+use fastwrap_core::exchange::{Broken, Exchange};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::clock::now_ns;
+use crate::connection::Connection;
+use crate::relay::Relay;
+use crate::wait::Wait;
+
+/// The answer broke off inside an event or a body: the client's connection must be aborted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aborted;
+
+impl fmt::Display for Aborted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the engine's answer broke off")
+    }
+}
+
+impl std::error::Error for Aborted {}
+
+/// Where the rest of the body comes from.
+pub(crate) struct Source {
+    pub(crate) connection: Connection,
+    pub(crate) body: Incoming,
+    pub(crate) relay: Arc<Relay>,
+    pub(crate) wait: Wait,
+}
+
+/// The body of an answer. Dropping it before its end tells the engine that the client has left.
+pub struct Answer {
+    exchange: Option<Exchange>,
+    source: Option<Box<Source>>,
+    /// What may go on; `next` tells how much has.
+    out: Vec<Bytes>,
+    next: usize,
+    aborted: bool,
+    /// When the bytes that `out` was made of left the socket, and since when the engine has been waited for.
+    read_ns: u64,
+    waiting_ns: u64,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Answer").field("exchange", &self.exchange).finish_non_exhaustive()
+    }
+}
+
+impl Answer {
+    pub(crate) fn new(exchange: Exchange, source: Source) -> Self {
+        let waiting_ns = now_ns();
+        Self {
+            exchange: Some(exchange),
+            source: Some(Box::new(source)),
+            out: Vec::new(),
+            next: 0,
+            aborted: false,
+            read_ns: 0,
+            waiting_ns,
+        }
+    }
+
+    pub(crate) fn whole(body: Bytes) -> Self {
+        Self {
+            exchange: None,
+            source: None,
+            out: vec![body],
+            next: 0,
+            aborted: false,
+            read_ns: 0,
+            waiting_ns: 0,
+        }
+    }
+
+    /// When the bytes that were given last left the engine's socket; 0 if they are fastwrap's own.
+    #[must_use]
+    pub fn read_ns(&self) -> u64 {
+        self.read_ns
+    }
+
+    /// Waits until the head may go on, for a body that changes it.
+    pub(crate) fn poll_collected(
+        &mut self,
+        cx: &mut Context<'_>,
+        headers: &mut HeaderMap,
+    ) -> Poll<Result<(), Fault>> {
+        while self.exchange.as_ref().is_some_and(Exchange::is_collecting) {
+            if let Some(fault) = ready!(self.poll_source(cx, Some(headers))) {
+                return Poll::Ready(Err(fault));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends the exchange with an error that the client is told as a whole answer.
+    pub(crate) fn refuse(mut self, fault: Fault) -> http::Response<Bytes> {
+        self.exchange
+            .take()
+            .map_or_else(|| fault.response(), |mut exchange| exchange.refuse(fault, now_ns()))
+    }
+
+    /// Takes one piece from the engine; gives the fault if the answer broke off there.
+    fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+        headers: Option<&mut HeaderMap>,
+    ) -> Poll<Option<Fault>> {
+        let (Some(exchange), Some(source)) = (&mut self.exchange, &mut self.source) else {
+            return Poll::Ready(None);
+        };
+        let frame = match source.connection.poll_body(cx, &mut source.body) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => return source.wait.poll_idle(cx, self.waiting_ns).map(Some),
+        };
+        let now_ns = now_ns();
+        self.waiting_ns = now_ns;
+        match frame {
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    self.read_ns = source.connection.stamps.read_ns();
+                    exchange.data(data, self.read_ns, now_ns, &mut self.out);
+                }
+            }
+            Some(Err(_)) => return Poll::Ready(Some(Fault::EngineClosed)),
+            None => {
+                exchange.finish(now_ns, headers, &mut self.out);
+                self.exchange = None;
+                if let Some(source) = self.source.take() {
+                    source.relay.pool.give(source.connection, cx);
+                }
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn break_off(&mut self, fault: Fault) {
+        self.source = None;
+        if let Some(mut exchange) = self.exchange.take() {
+            self.aborted = exchange.fail(fault, now_ns(), &mut self.out) == Broken::Abort;
+        }
+    }
+
+    fn take_out(&mut self) -> Option<Bytes> {
+        while let Some(bytes) = self.out.get_mut(self.next).map(std::mem::take) {
+            self.next += 1;
+            if !bytes.is_empty() {
+                return Some(bytes);
+            }
+        }
+        self.out.clear();
+        self.next = 0;
+        None
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Aborted;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(bytes) = this.take_out() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            if std::mem::take(&mut this.aborted) {
+                return Poll::Ready(Some(Err(Aborted)));
+            }
+            if this.exchange.is_none() {
+                return Poll::Ready(None);
+            }
+            if let Some(fault) = ready!(this.poll_source(cx, None)) {
+                this.break_off(fault);
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.exchange.is_none() && !self.aborted && self.next >= self.out.len()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.exchange.is_some() || self.aborted {
+            return SizeHint::default();
+        }
+        SizeHint::with_exact(self.out.iter().skip(self.next).map(|bytes| bytes.len() as u64).sum())
+    }
+}

@@ -1,0 +1,21 @@
+//! The measured hop to the engine: pooled HTTP/1.1 connections over TCP, TLS and Unix sockets.
+//!
+//! A [`Relay`] takes a request that [`fastwrap_core::exchange::Exchange`] has admitted and gives an answer whose body
+//! is an [`http_body::Body`]. It does not know which server stands before it. The connection to the engine is polled
+//! inside the answer: there is no task and no channel of its own, so back-pressure is TCP's, and dropping the answer
+//! closes the connection.
+
+mod answer;
+mod clock;
+mod connection;
+mod pool;
+mod relay;
+mod stream;
+mod upstream;
+mod wait;
+
+pub use answer::{Aborted, Answer};
+pub use clock::now_ns;
+pub use connection::Payload;
+pub use relay::{Relay, RelayError, Timeouts};
+pub use upstream::{Upstream, UpstreamError};

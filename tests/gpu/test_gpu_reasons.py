@@ -1,0 +1,238 @@
+"""Why nothing is sampled: every failure becomes one reason, and none reaches the caller."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from ctypes.util import find_library
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import pynvml  # type: ignore[import-untyped]
+import pytest
+
+from fastwrap import gpu
+
+if TYPE_CHECKING:
+    from conftest import FakeNvml, RecordingLog
+
+DEADLINE_S = 20.0
+REASON_OF = {
+    "NOT_SUPPORTED": "not_supported",
+    "VGPU_ECC_NOT_SUPPORTED": "not_supported",
+    "DEPRECATED": "not_supported",
+    "NO_PERMISSION": "no_permission",
+    "OPERATING_SYSTEM": "no_permission",
+    "DRIVER_NOT_LOADED": "driver_not_loaded",
+    "LIBRARY_NOT_FOUND": "library_not_found",
+    "FUNCTION_NOT_FOUND": "version_mismatch",
+    "LIB_RM_VERSION_MISMATCH": "version_mismatch",
+    "ARGUMENT_VERSION_MISMATCH": "version_mismatch",
+    "NOT_FOUND": "gpu_lost",
+    "GPU_IS_LOST": "gpu_lost",
+    "GPU_NOT_FOUND": "gpu_lost",
+    "RESET_REQUIRED": "gpu_lost",
+    "TIMEOUT": "sampler_stalled",
+}
+PREFIX = "NVML_ERROR_"
+ERRORS = sorted(name.removeprefix(PREFIX) for name in dir(pynvml) if name.startswith(PREFIX))
+
+CHILD = """
+import atexit, json, threading
+from fastwrap import gpu
+
+class Log:
+    told = threading.Event()
+    def devices(self, uuids): self.uuids = list(uuids)
+    def push(self, at_ns, used_bytes): self.say(uuids=self.uuids, used_bytes=list(used_bytes))
+    def unavailable(self, reason): self.say(reason=reason)
+    def wait(self, timeout_ns): return threading.Event().wait(timeout_ns / 1e9)
+    def in_flight(self): return False
+    def say(self, **what):
+        if not self.told.is_set(): print(json.dumps(what), flush=True)
+        self.told.set()
+
+# Runs after what the sampler registers: its thread must be gone before the interpreter is.
+atexit.register(lambda: print(any(thread.name == "fastwrap-gpu" for thread in threading.enumerate())))
+sampler = gpu.start_sampler("auto", Log())
+assert Log.told.wait(20)
+"""
+
+
+def child(environment: dict[str, str]) -> dict[str, object]:
+    """Run the sampler in a Python of its own, which ends while the sampler runs; return the first thing it said."""
+    command = [sys.executable, "-c", CHILD]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, thread_is_left = done.stdout.splitlines()
+    assert thread_is_left == "False"
+    said: dict[str, object] = json.loads(first)
+    return said
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_every_error_has_its_reason(
+    nvml: FakeNvml, log: RecordingLog, start: Callable[[], gpu.GpuSampler], name: str
+) -> None:
+    nvml.says("gpu GPU-aaaa 1", f"error nvmlInitWithFlags {getattr(pynvml, PREFIX + name)}")
+    start()
+    reason = log.until_reason()
+    assert reason == REASON_OF.get(name, "unknown_error")
+    assert reason in get_args(gpu.Reason)
+
+
+@pytest.mark.parametrize("function", ["nvmlDeviceGetCount_v2", "nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetUUID",
+                                      "nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetMigMode"])  # fmt: skip
+def test_an_error_at_any_step_of_the_start(
+    nvml: FakeNvml, log: RecordingLog, start: Callable[[], gpu.GpuSampler], function: str
+) -> None:
+    nvml.says("gpu GPU-aaaa 1", f"error {function} 4")
+    sampler = start()
+    assert log.until_reason() == "no_permission"
+    sampler.stop(DEADLINE_S)
+    assert not log.pushes
+    assert len(log.reasons) == 1
+    assert nvml.calls("nvmlShutdown") == 1
+
+
+def test_no_memory_call_is_supported(nvml: FakeNvml, log: RecordingLog, start: Callable[[], gpu.GpuSampler]) -> None:
+    nvml.says("gpu GPU-aaaa 1", "error nvmlDeviceGetMemoryInfo_v2 3", "error nvmlDeviceGetMemoryInfo 3")
+    start()
+    assert log.until_reason() == "not_supported"
+
+
+def test_a_gpu_lost_while_running_ends_the_sampling(
+    nvml: FakeNvml, log: RecordingLog, start: Callable[[], gpu.GpuSampler], caplog: pytest.LogCaptureFixture
+) -> None:
+    # Call 1 asks for the version, so calls 2 to 4 are pushed.
+    nvml.says("gpu GPU-aaaa 1", "gpu GPU-bbbb 1", "error nvmlDeviceGetMemoryInfo_v2:GPU-bbbb 15 5")
+    log.begin()
+    with caplog.at_level(logging.INFO, "fastwrap.gpu"):
+        sampler = start()
+        assert log.until_reason() == "gpu_lost"
+        sampler.stop(DEADLINE_S)
+    assert len(log.pushes) == 3
+    assert nvml.calls("nvmlDeviceGetMemoryInfo_v2:GPU-bbbb") == 5
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
+
+
+@pytest.mark.parametrize("code", [999, 10], ids=["unknown", "timeout"])
+def test_a_transient_error_only_leaves_a_gap(
+    nvml: FakeNvml, log: RecordingLog, start: Callable[[], gpu.GpuSampler], code: int
+) -> None:
+    nvml.says("gpu GPU-aaaa 1 10 20 30 40 50", f"error nvmlDeviceGetMemoryInfo_v2:GPU-aaaa {code} 3 4")
+    log.begin()
+    start()
+    assert [used for _, [used] in log.until_pushes(3)] == [10, 20, 30]
+    assert nvml.calls("nvmlDeviceGetMemoryInfo_v2:GPU-aaaa") >= 6
+    assert not log.reasons
+
+
+def test_a_transient_error_at_the_start_only_leaves_a_gap(
+    nvml: FakeNvml, log: RecordingLog, start: Callable[[], gpu.GpuSampler]
+) -> None:
+    nvml.says("gpu GPU-aaaa 10", "error nvmlDeviceGetMemoryInfo_v2 27 1 1")
+    start()
+    assert log.until_pushes(1)[0][1] == [10]
+
+
+def test_an_error_that_lasts_is_reported(
+    nvml: FakeNvml, log: RecordingLog, start: Callable[[], gpu.GpuSampler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "_GIVE_UP_NS", 300_000_000)
+    nvml.says("gpu GPU-aaaa 1", "error nvmlDeviceGetMemoryInfo_v2 999 11")
+    log.begin()
+    sampler = start()
+    assert log.until_reason() == "unknown_error"
+    sampler.stop(DEADLINE_S)
+    assert len(log.pushes) == 9
+    assert (
+        nvml.calls("nvmlDeviceGetMemoryInfo_v2") >= 12
+    )  # more than one failure: the time counts from the last success
+
+
+def test_memory_falls_back_from_v2_to_v1(
+    nvml: FakeNvml, log: RecordingLog, start: Callable[[], gpu.GpuSampler], caplog: pytest.LogCaptureFixture
+) -> None:
+    nvml.says("gpu GPU-aaaa 1000", "reserved 912", "error nvmlDeviceGetMemoryInfo_v2 3")
+    with caplog.at_level(logging.INFO, "fastwrap.gpu"):
+        start()
+        assert log.until_pushes(1)[0][1] == [1912]
+    assert "'v1'" in caplog.text
+    assert nvml.calls("nvmlDeviceGetMemoryInfo_v2") == 1  # asked once, not in every round
+
+
+def test_memory_v2_leaves_out_what_the_driver_reserved(
+    nvml: FakeNvml, log: RecordingLog, start: Callable[[], gpu.GpuSampler]
+) -> None:
+    nvml.says("gpu GPU-aaaa 1000", "reserved 912")
+    start()
+    assert log.until_pushes(1)[0][1] == [1000]
+
+
+def test_off_reads_nothing(nvml: FakeNvml, log: RecordingLog) -> None:
+    assert gpu.start_sampler("off", log) is None
+    assert log.reasons == ["disabled"]
+    assert not any(thread.name == "fastwrap-gpu" for thread in threading.enumerate())
+
+
+def test_no_more_threads(log: RecordingLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert gpu.start_sampler("auto", log) is None
+    assert log.reasons == ["unknown_error"]
+
+
+@pytest.mark.usefixtures("nvml")
+def test_a_foreign_exception_is_translated(
+    log: RecordingLog, start: Callable[[], gpu.GpuSampler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> str:
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUUID", fail)
+    start()
+    assert log.until_reason() == "unknown_error"
+
+
+@pytest.mark.usefixtures("nvml")
+def test_no_binding(log: RecordingLog, start: Callable[[], gpu.GpuSampler], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    start()
+    assert log.until_reason() == "library_not_found"
+
+
+@pytest.mark.skipif(find_library("nvidia-ml") is not None, reason="this machine has an NVML library")
+def test_no_library(clean_environment: dict[str, str]) -> None:
+    assert child(clean_environment) == {"reason": "library_not_found"}
+
+
+def test_a_file_that_is_no_library(clean_environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "libnvidia-ml.so.1").write_bytes(b"")
+    assert child(clean_environment | {"LD_LIBRARY_PATH": str(tmp_path)}) == {"reason": "library_not_found"}
+
+
+@pytest.mark.parametrize(("options", "used_bytes"), [((), 1000), (("-DWITHOUT_MEMORY_V2",), 1912)], ids=["v2", "v1"])
+def test_a_library_of_the_system(
+    clean_environment: dict[str, str],
+    build_library: Callable[..., Path],
+    tmp_path: Path,
+    options: tuple[str, ...],
+    used_bytes: int,
+) -> None:
+    build_library(tmp_path, *options)
+    script = tmp_path / "nvml.txt"
+    script.write_text("gpu GPU-aaaa 1000\nreserved 912\n")
+    said = child(clean_environment | {"LD_LIBRARY_PATH": str(tmp_path), "FAKE_NVML": str(script)})
+    assert said == {"uuids": ["GPU-aaaa"], "used_bytes": [used_bytes]}
+
+
+def test_start_imports_nothing_of_nvml(clean_environment: dict[str, str]) -> None:
+    code = "import sys, fastwrap.gpu; sys.exit('pynvml' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], env=clean_environment, timeout=60, check=True)
