@@ -9,18 +9,28 @@ ASGI. A *fault* is the stable word for an error of fastwrap's own: ``engine_unre
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
-from typing import final
+from typing import TypeAlias, final
 
 __version__: str
 
-Headers = Iterable[tuple[bytes, bytes]]
-HeaderList = list[tuple[bytes, bytes]]
+Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
+HeaderList: TypeAlias = list[tuple[bytes, bytes]]
 
 class AnswerAborted(Exception):
     """The engine's answer broke off where no error event could be sent: abort the client's connection."""
 
 def now_ns() -> int:
     """Return the time of the clock that every stamp is taken with."""
+
+def check_upstream(upstream: str) -> None:
+    """Check an engine's address without connecting to it.
+
+    Args:
+        upstream: ``http://HOST:PORT``, ``https://HOST`` or ``unix:/PATH``.
+
+    Raises:
+        ValueError: If it is none of these; says why.
+    """
 
 def serve_engine(
     *,
@@ -117,6 +127,8 @@ class Meter:
         stream_usage: bool,
         done: bool,
         usage_per_choice: bool,
+        usage_in_chunks: bool,
+        closes_after_stream: bool,
         engine_member: str | None,
         engine_fields: Sequence[tuple[str, str, float]],
     ) -> None:
@@ -249,3 +261,61 @@ class Exchange:
 
     def cancel(self) -> None:
         """Drop the request: the engine sees its connection closed."""
+
+@final
+class Reply:
+    """Takes the answer to one request for an own route of the native server's."""
+
+    def __call__(self, status: int, content_type: bytes, body: bytes) -> None:
+        """Answer.
+
+        Raises:
+            ValueError: If status or content type are malformed.
+            RuntimeError: If it was answered already.
+        """
+
+@final
+class Server:
+    """The native server: threads of its own, no Python on a request's way."""
+
+    def __new__(
+        cls,
+        meter: Meter,
+        upstream: str,
+        own: Callable[[str, str, Reply], object],
+        *,
+        host: str,
+        port: int,
+        workers: int,
+        grace: float,
+        connect_timeout: float,
+        first_byte_timeout: float,
+        idle_timeout: float,
+        total_timeout: float,
+    ) -> Server:
+        """Listen and serve.
+
+        Args:
+            meter: What its requests share.
+            upstream: ``http://HOST:PORT``, ``https://HOST`` or ``unix:/PATH``.
+            own: Called with method, path and reply for requests under ``/-/``; in a thread of the server's.
+            host: Address to listen on.
+            port: Port; 0 takes a free one.
+            workers: Threads, each with a listener and connections of its own.
+            grace: Seconds for requests in flight to end.
+            connect_timeout: As for :class:`Relay`; so are the others.
+            first_byte_timeout: From the request's last byte to the answer's head.
+            idle_timeout: Between two pieces of the answer.
+            total_timeout: For a whole request.
+
+        Raises:
+            ValueError: If the upstream or a timeout cannot be used.
+            OSError: If the address cannot be listened on.
+        """
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+
+    def stop(self) -> None:
+        """Take no more requests, wait for those in flight as long as the grace allows, and end."""

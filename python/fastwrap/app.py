@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from fastwrap import _native, gpu, own_routes
-from fastwrap.engine import Engine
+from fastwrap import _native
 from fastwrap.relays import open_relay
+from fastwrap.sidecar import PREFIX, Sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
 
-_NANOSECONDS_PER_MILLISECOND = 1_000_000
-
 
 class Application:
     """The proxy as an ASGI application.
@@ -37,17 +35,8 @@ class Application:
 
     def __init__(self, settings: Settings, counters_directory: str | None = None) -> None:
         self.settings = settings
-        self.meter = _native.Meter(
-            enrich=settings.enrich,
-            stall_ns=int(settings.stall_ms * _NANOSECONDS_PER_MILLISECOND),
-            max_body_bytes=settings.max_body_bytes,
-            max_header_bytes=settings.max_header_bytes,
-            max_inflight=settings.max_inflight,
-            counters_directory=counters_directory,
-        )
-        self.engine = Engine(settings, self.meter)
+        self.sidecar = Sidecar(settings, counters_directory)
         self._relay: Relay | None = None
-        self._sampler: gpu.GpuSampler | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection scope."""
@@ -61,19 +50,16 @@ class Application:
             await send({"type": "websocket.close", "code": 1003, "reason": "fastwrap does not proxy WebSockets"})
 
     def start(self) -> Relay:
-        """Open the relay and start sampling; on the running event loop. Mounted applications start at their first request."""
+        """Open the relay and all beside it, on the running event loop; a mounted one starts at its first request."""
         if self._relay is None:
-            self._relay = open_relay(self.settings, self.meter)
-            self._sampler = gpu.start_sampler(self.settings.gpu, self.meter.memory)
-            self.engine.start()
+            self._relay = open_relay(self.settings, self.sidecar.meter)
+            self.sidecar.start()
         return self._relay
 
     async def stop(self) -> None:
         """Undo :meth:`start`."""
         if self._relay is not None:
-            await self.engine.stop()
-            if self._sampler is not None:
-                self._sampler.stop()
+            await self.sidecar.stop()
             self._relay.close()
             self._relay = None
 
@@ -90,11 +76,10 @@ class Application:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-        if path.startswith(own_routes.PREFIX):
-            self.start()
-            await own_routes.answer(self, scope["method"], path, send)
-            return
         relay = self._relay or self.start()
+        if path.startswith(PREFIX):
+            await self._answer_own(scope["method"], path, send)
+            return
         exchange = relay.open(scope["method"], _target(scope), scope["headers"])
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -106,6 +91,12 @@ class Application:
         finally:
             watch.cancel()
             exchange.cancel()
+
+    async def _answer_own(self, method: str, path: str, send: Send) -> None:
+        status, content_type, body = await self.sidecar.answer(method, path)
+        headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
 
 def _target(scope: Scope) -> bytes:

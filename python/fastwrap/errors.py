@@ -29,3 +29,7 @@ class EngineError(FastwrapError):
     def __init__(self, fault: str, message: str) -> None:
         super().__init__(message)
         self.fault = fault
+
+
+class PortError(FastwrapError):
+    """The address cannot be listened on."""

@@ -4,85 +4,193 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import click
+from click.core import ParameterSource
 
 from fastwrap.errors import SettingsError
 from fastwrap.settings import Settings
+from fastwrap.simulation import flag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-ENVIRONMENT_PREFIX = "FASTWRAP"
+ENVIRONMENT_PREFIX = "FASTWRAP_"
+_CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
+_FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+_HINTS = get_type_hints(Settings)
+_FILE = "fastwrap.options.file"
+#: What a TOML file must hold for a setting of this type; ``bool`` is no number here, though Python's is an ``int``.
+_TOML: dict[Any, tuple[tuple[type, ...], str]] = {
+    str: ((str,), "a string"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+}
 
 
-def _click_type(hint: Any) -> Any:
-    return click.Choice(get_args(hint)) if get_origin(hint) is Literal else hint
+def _variable(name: str) -> str:
+    return ENVIRONMENT_PREFIX + name.upper()
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def _suggestion(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, [*known], n=1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+
+
+class SettingOption(click.Option):
+    """An option whose errors name where its value came from: command line, environment or file."""
+
+    group = "Other"
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Return what stands in ``Invalid value for ...``."""
+        return _origin(ctx, self.name or "") or super().get_error_hint(ctx)
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Leave out what Kubernetes sets for every Service called "fastwrap": FASTWRAP_PORT=tcp://10.0.0.1:8080."""
+        value = super().resolve_envvar_value(ctx)
+        return None if self.name == "port" and value is not None and value.startswith("tcp://") else value
+
+
+def _origin(ctx: click.Context | None, name: str) -> str | None:
+    """Where a value came from, unless it was the command line."""
+    source = ctx.get_parameter_source(name) if ctx is not None else None
+    if source is ParameterSource.ENVIRONMENT:
+        return f"{_variable(name)} in the environment"
+    if source is ParameterSource.DEFAULT_MAP and ctx is not None:
+        return f"{name} in {ctx.meta[_FILE]}"
+    return None
+
+
+class SettingsCommand(click.Command):
+    """A command whose help lists its options in the groups of the settings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section a group, all with one width of the first column."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                groups.setdefault(getattr(parameter, "group", SettingOption.group), []).append(record)
+        width = max(len(term) for rows in groups.values() for term, _ in rows)
+        for title, rows in groups.items():
+            with formatter.section(title if len(groups) > 1 else "Options"):
+                formatter.write_dl([(term.ljust(width), text) for term, text in rows], col_max=width)
 
 
 def _read_config(context: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
     """Make the file's values the defaults: the environment and the command line come before them."""
+    _warn_of_variables()
     if path is None:
         return
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise click.BadParameter(f"{path}: {error}") from error
-    known = [field.name for field in dataclasses.fields(Settings)]
-    defaults = {key.replace("-", "_"): value for key, value in values.items()}
-    for key in defaults:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise click.BadParameter(f"{path}: there is no option {key!r}; {hint}")
-    context.default_map = defaults
+    except OSError as error:
+        raise click.BadParameter(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise click.BadParameter(f"{path} is no TOML file: {error}") from error
+    context.meta[_FILE] = path
+    context.default_map = {name: _checked(path, name, value) for name, value in _named(path, values)}
 
 
-def settings_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for every setting, and ``--config``."""
-    hints = get_type_hints(Settings)
-    for field in reversed(dataclasses.fields(Settings)):
-        command = click.option(
-            _flag(field.name),
-            field.name,
-            type=_click_type(hints[field.name]),
-            default=field.default,
-            show_default=field.default != "",
-            envvar=f"{ENVIRONMENT_PREFIX}_{field.name.upper()}",
-            help=field.metadata["help"],
-            metavar=field.metadata["metavar"],
-        )(command)
-    config = click.option(
-        "--config",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        envvar=f"{ENVIRONMENT_PREFIX}_CONFIG",
-        is_eager=True,
-        expose_value=False,
-        callback=_read_config,
-        help="A TOML file with any of these options, written as max_body_bytes = 1048576.",
+def _named(path: Path, values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if isinstance(value, dict):
+            raise click.BadParameter(f"{path}: there are no sections, so no [{key}]: options stand at the top")
+        if name not in _FIELDS:
+            raise click.BadParameter(f"{path}: there is no option {key!r}; {_suggestion(name, _FIELDS)}")
+        yield name, value
+
+
+def _checked(path: Path, name: str, value: Any) -> Any:
+    hint = str if get_origin(_HINTS[name]) is Literal else _HINTS[name]
+    types, words = _TOML[hint]
+    if isinstance(value, bool) or not isinstance(value, types):
+        raise click.BadParameter(f"{path}: {name} must be {words}, not {value!r}")
+    return value
+
+
+def _warn_of_variables() -> None:
+    """Speak of variables that look like a slip of the pen; others with the prefix may be somebody else's."""
+    known = [_CONFIG_VARIABLE, *map(_variable, _FIELDS)]
+    for variable in os.environ:
+        if variable.startswith(ENVIRONMENT_PREFIX) and variable not in known:
+            near = difflib.get_close_matches(variable, known, n=1, cutoff=0.88)
+            if near:
+                click.echo(f"Warning: {variable} in the environment is unknown; did you mean {near[0]}?", err=True)
+
+
+def _option(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    field, hint = _FIELDS[name], _HINTS[name]
+    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    text = field.metadata["help"]
+    if choices and field.metadata["metavar"]:
+        text += f" One of {', '.join(choices)}."
+    if field.default != "":
+        shown = f"{field.default:g}" if isinstance(field.default, float) else field.default
+        text += f"  [default: {shown}]"
+    cls = type("_Option", (SettingOption,), {"group": field.metadata["group"]})
+    return click.option(
+        flag(name),
+        name,
+        cls=cls,
+        type=click.Choice(choices) if choices else hint,
+        default=field.default,
+        envvar=_variable(name),
+        help=text,
+        metavar=field.metadata["metavar"],
     )
-    return config(command)
+
+
+def settings_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each of these settings, or for all, and ``--config``."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        config = click.option(
+            "--config",
+            cls=SettingOption,
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            envvar=_CONFIG_VARIABLE,
+            is_eager=True,
+            expose_value=False,
+            callback=_read_config,
+            help="A TOML file with any of the options of serve, written as max_body_bytes = 1048576.",
+        )
+        command = config(command)
+        for name in reversed(names or tuple(_FIELDS)):
+            command = _option(name)(command)
+        return command
+
+    return decorate
 
 
 def settings_from(values: Mapping[str, Any]) -> Settings:
     """Return the settings of a parsed command line.
 
     Raises:
-        click.BadParameter: If a value cannot be used; says which option.
+        click.UsageError: If a value cannot be used; says which, and where it came from.
     """
     try:
         return Settings(**values)
     except SettingsError as error:
-        raise click.BadParameter(str(error), param_hint=f"'{_flag(error.option)}'") from error
+        if error.option == "upstream" and not values["upstream"]:
+            raise click.UsageError(_NO_UPSTREAM) from error
+        hint = _origin(click.get_current_context(silent=True), error.option) or f"'{flag(error.option)}'"
+        raise click.BadParameter(str(error), param_hint=hint) from error
+
+
+_NO_UPSTREAM = (
+    "fastwrap must know the engine's address:\n\n"
+    "  fastwrap serve --upstream http://127.0.0.1:8000\n\n"
+    f"or {_variable('upstream')}, or upstream = \"...\" in a --config file. Without an engine: fastwrap demo"
+)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from fastwrap import _native
 from fastwrap.errors import SettingsError
 
 BackendName = Literal["auto", "openai", "vllm", "sglang", "tgi", "transformers", "llamacpp", "ollama"]
@@ -12,10 +14,21 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 ENRICH_PLACES = ("body", "usage", "header", "server-timing")
 MEBIBYTE = 1 << 20
+#: More than anybody means, and little enough for every integer type that a setting passes through.
+_MOST = 1 << 48
+_MOST_SECONDS = 1e9
 
 
-def _option(default: Any, help_text: str, metavar: str | None = None) -> Any:
-    return field(default=default, metadata={"help": help_text, "metavar": metavar})
+def _option(
+    group: str, default: Any, help_text: str, metavar: str | None = None, *, least: float = 0, most: float = _MOST
+) -> Any:
+    """A setting; ``least`` and ``most`` are for numbers."""
+    metadata = {"group": group, "help": help_text, "metavar": metavar, "least": least, "most": most}
+    return field(default=default, metadata=metadata)
+
+
+def _seconds(default: float, help_text: str, group: str = "Timeouts (0: none)") -> Any:
+    return _option(group, default, help_text, "SECONDS", most=_MOST_SECONDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,45 +39,62 @@ class Settings:
         SettingsError: If a value cannot be used; carries the setting's name.
     """
 
-    upstream: str = _option("", "The engine: http://HOST:PORT, https://HOST or unix:/PATH.", "URL")
-    host: str = _option("127.0.0.1", "Address to listen on; 0.0.0.0 for all.")
-    port: int = _option(8080, "Port to listen on; 0 takes a free one and says which.")
-    workers: int = _option(1, "Worker processes. One is enough for one engine.")
-    backend: BackendName = _option("auto", "The kind of engine; auto asks it.")
-    enrich: str = _option("body", "Where the numbers go: any of body,usage,header,server-timing; or none.", "PLACES")
-    server: Literal["granian"] = _option("granian", "What serves the clients.")
-    relay: Literal["native", "httpx"] = _option("native", "What speaks to the engine; httpx is the slow reference.")
-    gpu: Literal["auto", "off"] = _option("auto", "Sample GPU memory through NVML.")
-    max_body_bytes: int = _option(64 * MEBIBYTE, "Largest request body; larger ones get 413.")
-    max_header_bytes: int = _option(64 << 10, "Most bytes of request headers; more get 431.")
-    max_inflight: int = _option(0, "Most requests in flight per worker, 0 for any number; more get 503.")
-    connect_timeout: float = _option(5.0, "Seconds for the engine to accept a connection.")
-    first_byte_timeout: float = _option(600.0, "Seconds for the engine to begin its answer.")
-    idle_timeout: float = _option(300.0, "Seconds of silence in the middle of an answer.")
-    total_timeout: float = _option(0.0, "Seconds for a whole request.")
-    stall_ms: float = _option(1000.0, "A gap between chunks longer than this is counted as a stall.")
-    grace: float = _option(30.0, "Seconds for requests in flight to end when fastwrap is told to stop.")
-    log_level: LogLevel = _option("info", "How much is logged. Prompts, answers and keys never are.")
+    upstream: str = _option("Engine", "", "The engine: http://HOST:PORT, https://HOST or unix:/PATH.", "URL")
+    backend: BackendName = _option("Engine", "auto", "The kind of engine; auto asks it.", "NAME")
+    relay: Literal["native", "httpx"] = _option(
+        "Engine", "native", "What speaks to the engine; httpx is the slow reference."
+    )
+
+    host: str = _option("Clients", "127.0.0.1", "Address to listen on; 0.0.0.0 for all.", "ADDRESS")
+    port: int = _option("Clients", 8080, "Port to listen on; 0 takes a free one and says which.", "PORT", most=65535)
+    server: Literal["granian", "native"] = _option(
+        "Clients", "granian", "What serves the clients; native has the least overhead."
+    )
+    workers: int = _option(
+        "Clients", 1, "Worker processes. One is enough for one engine.", "NUMBER", least=1, most=1024
+    )
+    grace: float = _seconds(30.0, "For requests in flight to end when fastwrap is told to stop.", "Clients")
+
+    enrich: str = _option(
+        "Measuring", "body", "Where the numbers go: any of body,usage,header,server-timing; or none.", "PLACES"
+    )
+    gpu: Literal["auto", "off"] = _option("Measuring", "auto", "Sample GPU memory through NVML.")
+    stall_ms: float = _option(
+        "Measuring", 1000.0, "A gap between chunks longer than this (in milliseconds) is a stall.", "MS", most=_MOST_SECONDS
+    )
+
+    max_body_bytes: int = _option(
+        "Limits", 64 * MEBIBYTE, "Largest request body; a larger one gets 413.", "BYTES", least=1
+    )
+    max_header_bytes: int = _option("Limits", 64 << 10, "Most bytes of request headers; more get 431.", "BYTES", least=1)
+    max_inflight: int = _option(
+        "Limits", 0, "Most requests in flight per worker, 0 for any number; more get 503.", "NUMBER"
+    )
+
+    connect_timeout: float = _seconds(5.0, "For the engine to accept a connection.")
+    first_byte_timeout: float = _seconds(600.0, "For the engine to begin its answer.")
+    idle_timeout: float = _seconds(300.0, "Of silence in the middle of an answer.")
+    total_timeout: float = _seconds(0.0, "For a whole request.")
+
+    log_level: LogLevel = _option("Other", "info", "How much is logged. Prompts, answers and keys never are.", "LEVEL")
 
     def __post_init__(self) -> None:
         """Check what can be checked without touching the network."""
         if not self.upstream:
             raise SettingsError("upstream", "the engine's address is needed, for example http://127.0.0.1:8000")
+        try:
+            _native.check_upstream(self.upstream)
+        except ValueError as error:
+            raise SettingsError("upstream", str(error)) from error
         # An OpenAI base URL ends in /v1, and so does every path that clients send: the engine's root is meant.
         object.__setattr__(self, "upstream", self.upstream.rstrip("/").removesuffix("/v1"))
         for place in self.enrich_places:
             if place not in ENRICH_PLACES:
                 raise SettingsError("enrich", f"{place!r} is no place: use any of {', '.join(ENRICH_PLACES)}; or none")
-        if not 0 <= self.port <= 65535:  # noqa: PLR2004 (TCP's highest port)
-            raise SettingsError("port", f"{self.port} is no port: use 0 to 65535")
-        if self.workers < 1:
-            raise SettingsError("workers", "at least one worker is needed")
-        for name in ("max_body_bytes", "max_header_bytes"):
-            if getattr(self, name) < 1:
-                raise SettingsError(name, "must be at least 1")
-        for name in ("max_inflight", "stall_ms", *self.timeouts, "grace"):
-            if getattr(self, name) < 0:
-                raise SettingsError(name, "must not be negative")
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if isinstance(value, (int, float)):
+                _check_range(setting.name, value, setting.metadata["least"], setting.metadata["most"])
 
     @property
     def enrich_places(self) -> tuple[str, ...]:
@@ -80,3 +110,8 @@ class Settings:
             "idle_timeout": self.idle_timeout,
             "total_timeout": self.total_timeout,
         }
+
+
+def _check_range(name: str, value: float, least: float, most: float) -> None:
+    if not math.isfinite(value) or not least <= value <= most:
+        raise SettingsError(name, f"{value:.15g} cannot be used: it must be {least:.15g} to {most:.15g}")

@@ -25,7 +25,9 @@ class Backend:
         recognises: Whether the engine that answers is this one.
         stream_usage: It understands ``stream_options.include_usage``.
         done: Its streams end with ``[DONE]``.
-        usage_per_choice: With ``n`` > 1 every choice gets a usage chunk of its own.
+        usage_per_choice: With ``n`` > 1 every choice gets usage of its own.
+        usage_in_chunks: Who asks for usage gets it in every chunk, not only in one of its own.
+        closes_after_stream: It closes the connection after a stream, though it promised to keep it.
         engine_member: The member of an answer, or of a chunk, that holds the engine's own numbers.
         engine_fields: Which of them are taken over: its name, the name under ``engine``, and a factor.
     """
@@ -36,6 +38,8 @@ class Backend:
     stream_usage: bool = True
     done: bool = True
     usage_per_choice: bool = False
+    usage_in_chunks: bool = False
+    closes_after_stream: bool = False
     engine_member: str | None = None
     engine_fields: tuple[tuple[str, str, float], ...] = ()
 
@@ -46,6 +50,8 @@ class Backend:
             stream_usage=self.stream_usage,
             done=self.done,
             usage_per_choice=self.usage_per_choice,
+            usage_in_chunks=self.usage_in_chunks,
+            closes_after_stream=self.closes_after_stream,
             engine_member=self.engine_member,
             engine_fields=self.engine_fields,
         )

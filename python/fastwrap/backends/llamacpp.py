@@ -15,6 +15,7 @@ BACKEND = Backend(
     health_path="/health",
     recognises=_recognises,
     usage_per_choice=True,
+    closes_after_stream=True,
     engine_member="timings",
     engine_fields=(
         ("prompt_ms", "prefill_ms", 1.0),

@@ -1,4 +1,4 @@
-"""Ollama, through its OpenAI routes."""
+"""Ollama, through its OpenAI routes. Asked for usage, its completions carry it in every chunk, zeros at first."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ async def _recognises(ask: Ask) -> bool:
     return reply is not None and reply.body == b"Ollama is running"
 
 
-BACKEND = Backend(name="ollama", health_path="/api/version", recognises=_recognises)
+BACKEND = Backend(name="ollama", health_path="/api/version", recognises=_recognises, usage_in_chunks=True)

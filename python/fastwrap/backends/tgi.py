@@ -6,7 +6,8 @@ from fastwrap.backends.base import Ask, Backend, json_object
 
 
 async def _recognises(ask: Ask) -> bool:
-    return {"model_id", "max_concurrent_requests"} <= json_object(await ask("/info")).keys()
+    info = json_object(await ask("/info"))
+    return info.get("router") == "text-generation-router" or {"model_id", "max_concurrent_requests"} <= info.keys()
 
 
 BACKEND = Backend(name="tgi", health_path="/health", recognises=_recognises)

@@ -53,6 +53,7 @@ class HttpxExchange:
         self._length = [(name, value) for name, value in headers if name == b"content-length"]
         self._measured = relay.meter.begin(method, target, headers)
         self._task: asyncio.Task[None] | None = None
+        self._stopped = False
         # The answer: what has arrived and has not been taken.
         self._head: tuple[int, HeaderList] | None = None
         self._headed = False
@@ -77,8 +78,7 @@ class HttpxExchange:
         if self._ended or self._aborted:
             return True
         if self._received_bytes > self._relay.settings.max_body_bytes:
-            if self._task is not None:
-                self._task.cancel()
+            self._stop()
             self._break("body_too_large")
             return True
         self._body += chunk
@@ -120,11 +120,16 @@ class HttpxExchange:
 
     def cancel(self) -> None:
         """Drop the request: the engine sees its connection closed."""
-        if self._task is not None:
-            self._task.cancel()
+        self._stop()
         self._measured.cancel()
         self._aborted = not self._ended
         self._notify()
+
+    def _stop(self) -> None:
+        """Cancel the task, but once: a second time would break off the closing of its connection."""
+        if self._task is not None and not self._stopped:
+            self._stopped = True
+            self._task.cancel()
 
     def _has_part(self) -> bool:
         return self._head is not None or bool(self._out) or self._ended or self._aborted

@@ -29,13 +29,25 @@ pub enum Fault {
     Overloaded,
     /// The request cannot be passed on: its method, target or headers are malformed.
     BadRequest,
+    /// The client did not send its body in time.
+    BodyTimeout,
+    /// fastwrap is being stopped, and the time of grace is over.
+    Stopping,
     /// A fault of fastwrap's own.
     Internal,
 }
 
+impl std::fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.message())
+    }
+}
+
+impl std::error::Error for Fault {}
+
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Unreachable,
         Self::ConnectTimeout,
         Self::EngineClosed,
@@ -46,6 +58,8 @@ impl Fault {
         Self::HeadersTooLarge,
         Self::Overloaded,
         Self::BadRequest,
+        Self::BodyTimeout,
+        Self::Stopping,
         Self::Internal,
     ];
 
@@ -60,7 +74,8 @@ impl Fault {
             | Self::TotalTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -80,6 +95,8 @@ impl Fault {
             Self::HeadersTooLarge => "headers_too_large",
             Self::Overloaded => "overloaded",
             Self::BadRequest => "bad_request",
+            Self::BodyTimeout => "body_timeout",
+            Self::Stopping => "stopping",
             Self::Internal => "internal_error",
         }
     }
@@ -114,13 +131,17 @@ impl Fault {
             Self::BadRequest => {
                 "The request cannot be passed on: its method, target or headers are malformed."
             }
+            Self::BodyTimeout => "The request's body did not arrive in time.",
+            Self::Stopping => {
+                "fastwrap is being stopped, and could not wait for the end of this answer."
+            }
             Self::Internal => "fastwrap failed to handle the request.",
         }
     }
 
     fn kind(self) -> &'static str {
         match self {
-            Self::BodyTooLarge | Self::HeadersTooLarge | Self::BadRequest => {
+            Self::BodyTooLarge | Self::HeadersTooLarge | Self::BadRequest | Self::BodyTimeout => {
                 "invalid_request_error"
             }
             Self::Overloaded => "overloaded_error",
@@ -129,7 +150,7 @@ impl Fault {
             | Self::IdleTimeout
             | Self::TotalTimeout => "timeout_error",
             Self::Unreachable | Self::EngineClosed => "upstream_error",
-            Self::Internal => "server_error",
+            Self::Internal | Self::Stopping => "server_error",
         }
     }
 
@@ -165,3 +186,6 @@ impl Fault {
         response
     }
 }
+
+#[cfg(test)]
+mod tests;

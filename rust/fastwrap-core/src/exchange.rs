@@ -220,6 +220,12 @@ impl Exchange {
         self.route.is_some()
     }
 
+    /// Whether the connection may serve another request after this answer.
+    #[must_use]
+    pub fn keeps_connection(&self) -> bool {
+        !(self.context.streamed && self.context.profile.closes_after_stream)
+    }
+
     /// Where the server's side notes how long bytes stayed in fastwrap.
     #[must_use]
     pub fn transit(&self) -> Arc<Transit> {
@@ -274,6 +280,7 @@ impl Exchange {
                     places: enrich.places,
                     strip_usage,
                     usage_per_choice: self.context.profile.usage_per_choice,
+                    usage_in_chunks: self.context.profile.usage_in_chunks,
                     stall_ns: self.context.meter.settings.stall_ns,
                 })));
                 Plan::Forward

@@ -378,4 +378,4 @@ pub fn is_key(raw: &[u8], name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -20,8 +20,12 @@ pub struct Profile {
     pub stream_usage: bool,
     /// A stream ends with `[DONE]`.
     pub done: bool,
-    /// Every choice gets a usage chunk of its own.
+    /// Every choice gets usage of its own.
     pub usage_per_choice: bool,
+    /// Who asks for usage gets it in every chunk, not only in one of its own.
+    pub usage_in_chunks: bool,
+    /// It closes the connection after a stream, though it promised to keep it.
+    pub closes_after_stream: bool,
     /// The member of an answer, or of a chunk, that holds the engine's own numbers.
     pub engine_member: Option<String>,
     /// Which of them are taken over.
@@ -36,6 +40,8 @@ impl Default for Profile {
             stream_usage: true,
             done: true,
             usage_per_choice: false,
+            usage_in_chunks: false,
+            closes_after_stream: false,
             engine_member: None,
             engine_fields: Vec::new(),
         }

@@ -116,6 +116,33 @@ pub fn append(text: &[u8], slot: Slot, members: &[u8]) -> Vec<u8> {
     [before, comma, members, after].concat()
 }
 
+/// Removes the member `name` of an object, as often as it is there, and one comma with each; every other byte is kept.
+///
+/// # Errors
+/// If `text` is no JSON object.
+pub fn remove(text: &[u8], name: &str) -> Result<Vec<u8>, Refusal> {
+    let mut scanner = Scanner::new(text);
+    scanner.enter_object()?;
+    let mut from = scanner.offset();
+    let mut out = text.get(..from).unwrap_or_default().to_vec();
+    let mut empty = true;
+    while let Some(key) = scanner.next_key()? {
+        scanner.value()?;
+        let member = text.get(from..scanner.offset()).unwrap_or_default();
+        from = scanner.offset();
+        if is_key(key, name) {
+            continue;
+        }
+        // The first one that stays loses the comma that parted it from one that goes.
+        let without_comma = member.trim_ascii_start().strip_prefix(b",").filter(|_| empty);
+        out.extend_from_slice(without_comma.unwrap_or(member));
+        empty = false;
+    }
+    scanner.end()?;
+    out.extend_from_slice(text.get(from..).unwrap_or_default());
+    Ok(out)
+}
+
 /// The members of `from` that `into` lacks, as `"a":1,"b":2`; `except` is left out. Empty if there are none.
 ///
 /// # Errors

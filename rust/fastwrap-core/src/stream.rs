@@ -59,8 +59,10 @@ pub struct StreamSettings {
     pub places: Places,
     /// The usage chunk was asked for by fastwrap, not by the client: take it out.
     pub strip_usage: bool,
-    /// Every choice gets a usage chunk of its own.
+    /// Every choice gets usage of its own.
     pub usage_per_choice: bool,
+    /// Usage that was asked for stands in every chunk: with `strip_usage`, take it out there too.
+    pub usage_in_chunks: bool,
     /// Gaps over this many nanoseconds count as stalls.
     pub stall_ns: u64,
 }
@@ -77,8 +79,26 @@ pub trait Render {
 struct Held {
     raw: Bytes,
     data: Range<usize>,
-    /// Members of the stripped usage chunk, as `"a":1,"b":2`.
-    members: Vec<u8>,
+}
+
+impl Held {
+    fn text(&self) -> Bytes {
+        self.raw.slice(self.data.clone())
+    }
+
+    fn set_text(&mut self, text: &[u8]) {
+        let (before, after) = (self.raw.slice(..self.data.start), self.raw.slice(self.data.end..));
+        self.raw = Bytes::from([&*before, text, &*after].concat());
+        self.data.end = self.data.start + text.len();
+    }
+
+    /// Adds members of a stripped usage chunk, written as `"a":1,"b":2`.
+    fn add_members(&mut self, members: &[u8]) {
+        let text = self.text();
+        if let (false, Ok(layout)) = (members.is_empty(), Layout::of(&text, &[])) {
+            self.set_text(&splice::append(&text, layout.body, members));
+        }
+    }
 }
 
 /// How a stream stood when it ended, or broke.
@@ -188,37 +208,34 @@ impl Stream {
         let buffer = cut.buffer.slice(cut.start..);
         let end = cut.start + frame.end;
         let decision = self.decide(frame, &buffer, read_ns, timeline, render);
+        if matches!(decision, Decision::Pass) {
+            // Counted by events, not by reads: the limit must not depend on how the stream is cut.
+            if self.held.is_some() && self.tail.len() + end - cut.sent > MAX_TAIL_BYTES {
+                cut.flush(end, &mut self.tail, true, out);
+                self.release(out);
+            }
+            return;
+        }
+        cut.flush(cut.start, &mut self.tail, self.held.is_some(), out);
+        if matches!(decision, Decision::Settle { last: true }) {
+            self.finish_held(timeline, render, out);
+        } else if !matches!(decision, Decision::Strip { .. }) {
+            self.release(out);
+        }
+        let whole = buffer.slice(..frame.end);
         match decision {
-            Decision::Pass => {
-                if self.held.is_some() && self.tail.len() + end - cut.sent > MAX_TAIL_BYTES {
-                    cut.flush(end, &mut self.tail, true, out);
-                    self.release(out);
-                }
+            Decision::Pass | Decision::Settle { .. } => return,
+            Decision::Strip { members } => {
+                self.held.iter_mut().for_each(|held| held.add_members(&members));
             }
-            Decision::Settle { last } => {
-                cut.flush(cut.start, &mut self.tail, self.held.is_some(), out);
-                if last { self.finish_held(timeline, render, out) } else { self.release(out) }
-            }
-            Decision::Hold(data) => {
-                cut.flush(cut.start, &mut self.tail, self.held.is_some(), out);
-                self.release(out);
-                self.held =
-                    Some(Held { raw: buffer.slice(..frame.end), data, members: Vec::new() });
-                cut.sent = end;
-            }
-            Decision::Strip => {
-                cut.flush(cut.start, &mut self.tail, self.held.is_some(), out);
-                cut.sent = end;
-            }
+            Decision::Hold(data) => self.held = Some(self.hold(whole, data)),
+            Decision::Rewrite(data) => out.push(self.hold(whole, data).raw),
             Decision::Splice(data) => {
-                cut.flush(cut.start, &mut self.tail, self.held.is_some(), out);
-                self.release(out);
-                self.held =
-                    Some(Held { raw: buffer.slice(..frame.end), data, members: Vec::new() });
+                self.held = Some(self.hold(whole, data));
                 self.finish_held(timeline, render, out);
-                cut.sent = end;
             }
         }
+        cut.sent = end;
     }
 
     /// Reads one event into the timeline and decides what becomes of it.
@@ -250,8 +267,8 @@ impl Stream {
             return Decision::Pass;
         };
         timeline.event(&reading, read_ns, self.settings.stall_ns);
-        if let Some(usage) = reading.usage {
-            timeline.count(usage, self.settings.usage_per_choice && reading.is_usage_only());
+        if let Some(usage) = reading.usage.filter(|usage| !usage.is_zero()) {
+            timeline.count(usage, self.settings.usage_per_choice);
         }
         if !reading.finished.is_empty() || reading.usage.is_some() {
             render.engine_numbers(&data);
@@ -278,64 +295,62 @@ impl Stream {
                 None => Decision::Settle { last: false },
             };
         }
-        if reading.is_usage_only() && self.settings.strip_usage {
-            if let Some(held) = &mut self.held {
-                let into = held.raw.get(held.data.clone()).unwrap_or_default();
-                let members = splice::missing_members(data, into, "usage").unwrap_or_default();
-                if !members.is_empty() {
-                    held.members = members;
-                }
-            }
-            return Decision::Strip;
+        let counted = reading.usage.is_some() && !reading.choices.is_empty();
+        if counted && reading.finished.is_empty() && !self.settings.usage_in_chunks {
+            // Running counts that nobody asked for: the engine gives usage to everybody, so all of it stays.
+            self.settings.strip_usage = false;
         }
+        if reading.is_usage_only() && self.settings.strip_usage {
+            let into = self.held.as_ref().map(Held::text).unwrap_or_default();
+            let members = splice::missing_members(data, &into, "usage").unwrap_or_default();
+            return Decision::Strip { members };
+        }
+        let rewrite = self.removes_usage() && counted;
         let may_be_last = !reading.finished.is_empty() || reading.is_usage_only();
         let hold = may_be_last && (self.settings.places.any() || self.settings.strip_usage);
-        match place.filter(|_| hold) {
-            Some(place) => Decision::Hold(place),
+        match place.filter(|_| hold || rewrite) {
+            Some(place) if hold => Decision::Hold(place),
+            Some(place) => Decision::Rewrite(place),
             None if reading.has_choices => Decision::Settle { last: false },
             None => Decision::Pass,
         }
     }
 
-    /// Lets the held event go without the block.
-    fn release(&mut self, out: &mut Vec<Bytes>) {
-        self.let_go(out, |text| text);
+    fn removes_usage(&self) -> bool {
+        self.settings.strip_usage && self.settings.usage_in_chunks
     }
 
-    /// Lets the held event go with the block: once a stream, and not after an error, for then it was no answer.
-    fn finish_held(&mut self, timeline: &Timeline, render: &mut impl Render, out: &mut Vec<Bytes>) {
-        if self.end.error.is_some() || self.held.is_none() || std::mem::replace(&mut self.told, true) {
-            return self.release(out);
+    fn hold(&self, raw: Bytes, data: Range<usize>) -> Held {
+        let mut held = Held { raw, data };
+        if self.removes_usage()
+            && let Ok(kept) = splice::remove(&held.text(), "usage")
+        {
+            held.set_text(&kept);
         }
-        let places = self.settings.places;
-        self.let_go(out, |text| {
-            let spliced = render.render(timeline).and_then(|block| places.splice(&text, &block));
-            spliced.map_or(text, Bytes::from)
-        });
+        held
     }
 
-    fn let_go(&mut self, out: &mut Vec<Bytes>, change: impl FnOnce(Bytes) -> Bytes) {
-        let Some(held) = self.held.take() else {
-            return;
-        };
-        let text = held.raw.slice(held.data.clone());
-        let with_members = match Layout::of(&text, &[]) {
-            Ok(layout) if !held.members.is_empty() => {
-                Bytes::from(splice::append(&text, layout.body, &held.members))
-            }
-            _ => text.clone(),
-        };
-        let changed = change(with_members);
-        if changed == text {
+    /// Lets the held event go, and what waits behind it.
+    fn release(&mut self, out: &mut Vec<Bytes>) {
+        if let Some(held) = self.held.take() {
             out.push(held.raw);
-        } else {
-            let (before, after) =
-                (held.raw.slice(..held.data.start), held.raw.slice(held.data.end..));
-            out.push(Bytes::from([&*before, &*changed, &*after].concat()));
         }
         if !self.tail.is_empty() {
             out.push(self.tail.split().freeze());
         }
+    }
+
+    /// Lets the held event go with the block: once a stream, and not after an error, for then it was no answer.
+    fn finish_held(&mut self, timeline: &Timeline, render: &mut impl Render, out: &mut Vec<Bytes>) {
+        let places = self.settings.places;
+        if let Some(held) = self.held.as_mut().filter(|_| self.end.error.is_none() && !self.told) {
+            let block = render.render(timeline);
+            if let Some(text) = block.and_then(|block| places.splice(&held.text(), &block)) {
+                held.set_text(&text);
+                self.told = true;
+            }
+        }
+        self.release(out);
     }
 
     /// The stream ended as HTTP says it should: reads what no blank line has ended, so that it can be told how the
@@ -355,10 +370,7 @@ impl Stream {
         let rest = std::mem::take(&mut self.pending);
         if let Some(frame) = self.decoder.finish(&rest) {
             // Without its blank line it is no event to a client: read it, but never change it.
-            let decision = self.decide(&frame, &rest, read_ns, timeline, render);
-            if let (Decision::Strip, Some(held)) = (decision, &mut self.held) {
-                held.members.clear();
-            }
+            let _ = self.decide(&frame, &rest, read_ns, timeline, render);
         }
         self.pending = rest;
         &self.end
@@ -397,10 +409,12 @@ enum Decision {
     Settle { last: bool },
     /// It may be the last: hold it.
     Hold(Range<usize>),
+    /// It must go on changed.
+    Rewrite(Range<usize>),
     /// It is the last for certain.
     Splice(Range<usize>),
     /// The client did not ask for it.
-    Strip,
+    Strip { members: Vec<u8> },
 }
 
 /// A buffer of whole events, and how far it has been handed on.

@@ -62,6 +62,12 @@ impl Usage {
         Ok(())
     }
 
+    /// Whether nothing was counted yet: some engines send zeros until they know better.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        self.prompt == Some(0) && self.completion == Some(0)
+    }
+
     /// Takes over what `other` says; what it does not say stays.
     pub fn update(&mut self, other: Self) {
         self.prompt = other.prompt.or(self.prompt);

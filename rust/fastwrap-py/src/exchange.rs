@@ -46,6 +46,7 @@ struct State {
     upload: VecDeque<Bytes>,
     upload_bytes: usize,
     upload_ended: bool,
+    upload_fault: Option<Fault>,
     upload_waker: Option<Waker>,
 }
 
@@ -143,6 +144,9 @@ impl Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let mut state = self.shared.lock();
+        if let Some(fault) = state.upload_fault.take() {
+            return Poll::Ready(Some(Err(fault.into())));
+        }
         let Some(chunk) = state.upload.pop_front() else {
             if state.upload_ended {
                 return Poll::Ready(None);
@@ -273,8 +277,12 @@ impl Exchange {
     fn refuse(&mut self, fault: Fault) {
         if let Some(mut opening) = self.opening.take() {
             self.shared.respond(opening.exchange.refuse(fault, now_ns()));
-        } else {
-            self.cancel();
+            return;
+        }
+        let mut state = self.shared.lock();
+        state.upload_fault = Some(fault);
+        if let Some(waker) = state.upload_waker.take() {
+            waker.wake();
         }
     }
 }

@@ -11,6 +11,7 @@ mod memory;
 mod meter;
 mod reactor;
 mod relay;
+mod server;
 
 use pyo3::prelude::*;
 
@@ -21,8 +22,11 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<memory::MemoryLog>()?;
     module.add_class::<meter::Meter>()?;
     module.add_class::<relay::Relay>()?;
+    module.add_class::<server::Reply>()?;
+    module.add_class::<server::Server>()?;
     module.add("AnswerAborted", module.py().get_type::<exchange::AnswerAborted>())?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(engine::serve_engine, module)?)?;
-    module.add_function(wrap_pyfunction!(meter::now_ns, module)?)
+    module.add_function(wrap_pyfunction!(meter::now_ns, module)?)?;
+    module.add_function(wrap_pyfunction!(relay::check_upstream, module)?)
 }

@@ -9,8 +9,34 @@ use pyo3::prelude::*;
 /// Wakes the sampler when a request begins or ends.
 #[derive(Default)]
 struct Edge {
-    seen: Mutex<bool>,
+    state: Mutex<EdgeState>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct EdgeState {
+    /// Something began or ended since the sampler looked.
+    seen: bool,
+    /// The sampler waits: nobody else is worth a system call.
+    waiting: bool,
+}
+
+impl Edge {
+    fn wake(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = !std::mem::replace(&mut state.seen, true);
+        if first && state.waiting {
+            self.changed.notify_one();
+        }
+    }
+
+    fn wait(&self, timeout: Duration) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.waiting = true;
+        let waited = self.changed.wait_timeout_while(state, timeout, |state| !state.seen);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *state).seen
+    }
 }
 
 #[pyclass(frozen, module = "fastwrap._native")]
@@ -23,10 +49,7 @@ impl MemoryLog {
     pub(crate) fn new(meter: Arc<Meter>) -> Self {
         let edge = Arc::new(Edge::default());
         let wake = Arc::clone(&edge);
-        meter.on_edge(Box::new(move || {
-            *wake.seen.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            wake.changed.notify_one();
-        }));
+        meter.on_edge(Box::new(move || wake.wake()));
         Self { meter, edge }
     }
 }
@@ -51,12 +74,6 @@ impl MemoryLog {
     }
 
     fn wait(&self, py: Python<'_>, timeout_ns: u64) -> bool {
-        py.detach(|| {
-            let seen = self.edge.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let timeout = Duration::from_nanos(timeout_ns);
-            let waited = self.edge.changed.wait_timeout_while(seen, timeout, |seen| !*seen);
-            let (mut seen, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *seen)
-        })
+        py.detach(|| self.edge.wait(Duration::from_nanos(timeout_ns)))
     }
 }

@@ -63,26 +63,30 @@ impl Meter {
         self.core.profile().backend.clone()
     }
 
-    #[pyo3(signature = (*, backend, stream_usage, done, usage_per_choice, engine_member, engine_fields))]
+    #[pyo3(signature = (*, backend, stream_usage, done, usage_per_choice, usage_in_chunks, closes_after_stream, engine_member, engine_fields))]
+    #[allow(clippy::too_many_arguments)] // keyword-only in Python
     fn set_profile(
         &self,
         backend: String,
         stream_usage: bool,
         done: bool,
         usage_per_choice: bool,
+        usage_in_chunks: bool,
+        closes_after_stream: bool,
         engine_member: Option<String>,
         engine_fields: Vec<(String, String, f64)>,
     ) {
         let fields =
             engine_fields.into_iter().map(|(from, to, scale)| EngineField { from, to, scale });
-        let engine_fields = fields.collect();
         self.core.set_profile(Profile {
             backend,
             stream_usage,
             done,
             usage_per_choice,
+            usage_in_chunks,
+            closes_after_stream,
             engine_member,
-            engine_fields,
+            engine_fields: fields.collect(),
         });
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use fastwrap_relay::tick;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
@@ -106,7 +107,9 @@ impl Reactor {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("fastwrap-relay".to_owned()).spawn(move || {
-            let _ = runtime.block_on(stopped);
+            runtime.block_on(async {
+                tokio::select! { _ = stopped => {}, () = tick() => {} }
+            });
         })?;
         Ok(Self { handle, ready, stop: Mutex::new(Some((stop, thread))) })
     }

@@ -13,17 +13,39 @@ use crate::measured::begin;
 use crate::meter::Meter;
 use crate::reactor::Reactor;
 
+fn parse(upstream: &str) -> PyResult<Upstream> {
+    Upstream::parse(upstream).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+#[pyfunction]
+pub(crate) fn check_upstream(upstream: &str) -> PyResult<()> {
+    parse(upstream).map(drop)
+}
+
 #[pyclass(frozen, module = "fastwrap._native")]
 pub(crate) struct Relay {
     core: Arc<CoreRelay>,
     reactor: Arc<Reactor>,
 }
 
-fn timeout(seconds: f64) -> PyResult<Option<Duration>> {
+pub(crate) fn timeout(seconds: f64) -> PyResult<Option<Duration>> {
     let duration = Duration::try_from_secs_f64(seconds);
     let duration =
         duration.map_err(|error| PyValueError::new_err(format!("{seconds} s: {error}")))?;
     Ok(Some(duration).filter(|duration| !duration.is_zero()))
+}
+
+/// The way to the engine; timeouts in seconds: connect, first byte, idle, total.
+pub(crate) fn prepare(meter: &Meter, upstream: &str, timeouts: [f64; 4]) -> PyResult<CoreRelay> {
+    let [connect, first_byte, idle, total] = timeouts;
+    let timeouts = Timeouts {
+        connect: timeout(connect)?,
+        first_byte: timeout(first_byte)?,
+        idle: timeout(idle)?,
+        total: timeout(total)?,
+    };
+    CoreRelay::new(parse(upstream)?, timeouts, Arc::clone(&meter.core))
+        .map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 #[pymethods]
@@ -40,16 +62,8 @@ impl Relay {
         idle_timeout: f64,
         total_timeout: f64,
     ) -> PyResult<Self> {
-        let upstream =
-            Upstream::parse(upstream).map_err(|error| PyValueError::new_err(error.to_string()))?;
-        let timeouts = Timeouts {
-            connect: timeout(connect_timeout)?,
-            first_byte: timeout(first_byte_timeout)?,
-            idle: timeout(idle_timeout)?,
-            total: timeout(total_timeout)?,
-        };
-        let core = CoreRelay::new(upstream, timeouts, Arc::clone(&meter.core));
-        let core = Arc::new(core.map_err(|error| PyValueError::new_err(error.to_string()))?);
+        let timeouts = [connect_timeout, first_byte_timeout, idle_timeout, total_timeout];
+        let core = Arc::new(prepare(meter, upstream, timeouts)?);
         Ok(Self { core, reactor: Arc::new(Reactor::start(event_loop)?) })
     }
 

@@ -134,8 +134,9 @@ impl Answer {
             Some(Err(_)) => return Poll::Ready(Some(Fault::EngineClosed)),
             None => {
                 exchange.finish(now_ns, headers, &mut self.out);
+                let keep = exchange.keeps_connection();
                 self.exchange = None;
-                if let Some(source) = self.source.take() {
+                if let Some(source) = self.source.take().filter(|_| keep) {
                     source.relay.pool.give(source.connection, cx);
                 }
             }
@@ -143,7 +144,8 @@ impl Answer {
         Poll::Ready(None)
     }
 
-    fn break_off(&mut self, fault: Fault) {
+    /// Ends the answer here: the client is told, and the engine's connection is closed.
+    pub fn stop(&mut self, fault: Fault) {
         self.source = None;
         if let Some(mut exchange) = self.exchange.take() {
             self.aborted = exchange.fail(fault, now_ns(), &mut self.out) == Broken::Abort;
@@ -183,7 +185,7 @@ impl Body for Answer {
                 return Poll::Ready(None);
             }
             if let Some(fault) = ready!(this.poll_source(cx, None)) {
-                this.break_off(fault);
+                this.stop(fault);
             }
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use fastwrap_core::error::Fault;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -76,7 +77,19 @@ pub(crate) enum SendError {
     /// Nothing of it was sent: it may be tried again.
     NotSent(Box<Request<Payload>>),
     /// It may have reached the engine.
-    Broken,
+    Broken(Fault),
+}
+
+/// Why it broke: what the request's own body says, else the engine.
+fn fault_of(error: &hyper::Error) -> Fault {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(fault) = error.downcast_ref::<Fault>() {
+            return *fault;
+        }
+        source = error.source();
+    }
+    Fault::EngineClosed
 }
 
 impl Connection {
@@ -115,9 +128,8 @@ impl Connection {
     ) -> Poll<Result<Response<Incoming>, SendError>> {
         self.drive(cx);
         response.as_mut().poll(cx).map_err(|mut error| {
-            error
-                .take_message()
-                .map_or(SendError::Broken, |request| SendError::NotSent(Box::new(request)))
+            let unsent = error.take_message().map(|request| SendError::NotSent(Box::new(request)));
+            unsent.unwrap_or_else(|| SendError::Broken(fault_of(error.error())))
         })
     }
 

@@ -15,7 +15,7 @@ mod upstream;
 mod wait;
 
 pub use answer::{Aborted, Answer};
-pub use clock::now_ns;
+pub use clock::{now_ns, tick};
 pub use connection::Payload;
 pub use relay::{Relay, RelayError, Timeouts};
 pub use upstream::{Upstream, UpstreamError};

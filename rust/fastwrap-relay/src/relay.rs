@@ -155,7 +155,8 @@ impl Relay {
                 Ok(response) => return Ok((connection, response)),
                 // An idle connection that was closed meanwhile: nothing was sent, so a new one is tried, once.
                 Err(SendError::NotSent(unsent)) if reused => request = *unsent,
-                Err(_) => return Err(Fault::EngineClosed),
+                Err(SendError::NotSent(_)) => return Err(Fault::EngineClosed),
+                Err(SendError::Broken(fault)) => return Err(fault),
             }
         }
     }

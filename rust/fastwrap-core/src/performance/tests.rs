@@ -1,1 +1,220 @@
+use serde_json::json;
 
+use super::*;
+use crate::event::{Dialect, read};
+use crate::profile::EngineField;
+use crate::usage::Usage;
+
+const MS: u64 = 1_000_000;
+
+/// Every field, in the order in which it is written.
+const FIELDS: [&str; 25] = [
+    "latency_ms",
+    "ttft_ms",
+    "tpot_ms",
+    "memory_delta_mb",
+    "peak_memory_mb",
+    "memory_start_mb",
+    "memory_end_mb",
+    "first_byte_ms",
+    "first_chunk_ms",
+    "first_answer_ms",
+    "inter_chunk_ms",
+    "chunks",
+    "prompt_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+    "token_source",
+    "output_tokens_per_second",
+    "proxy_overhead_ms",
+    "engine",
+    "gpu",
+    "concurrent_requests",
+    "backend",
+    "request_id",
+    "outcome",
+    "unavailable",
+];
+
+fn timeline(texts_ms: &[u64], usage: Option<Usage>) -> Timeline {
+    let mut timeline = Timeline::new(100 * MS);
+    for at_ms in texts_ms {
+        let event = br#"{"choices":[{"index":0,"delta":{"content":"x"}}]}"#;
+        timeline.bytes(at_ms * MS);
+        timeline.event(&read(Dialect::Choices, event).unwrap(), at_ms * MS, 50 * MS);
+    }
+    if let Some(usage) = usage {
+        timeline.count(usage, false);
+    }
+    timeline
+}
+
+/// The block as JSON; every null in it has a reason, and every reason a null.
+fn block(timeline: &Timeline, streamed: bool) -> Value {
+    let mut performance = Performance::default();
+    performance.set_timeline(timeline, streamed);
+    performance.set_memory(Err("no_gpu".to_owned()));
+    performance.set_engine(None);
+    performance.without("proxy_overhead_ms", "not_sent");
+    let block: Value = serde_json::from_slice(&performance.to_json()).unwrap();
+    let members = block.as_object().unwrap();
+    assert!(members.keys().eq(FIELDS), "{block}");
+    let nulls: Vec<_> =
+        members.iter().filter(|(_, value)| value.is_null()).map(|(key, _)| key).collect();
+    let mut reasons: Vec<_> = members["unavailable"].as_object().unwrap().keys().collect();
+    reasons.sort_by_key(|reason| FIELDS.iter().position(|field| field == reason));
+    assert_eq!(nulls, reasons, "{block}");
+    block
+}
+
+const USAGE: Usage = Usage {
+    prompt: Some(7),
+    completion: Some(11),
+    reasoning: Some(0),
+    cached: None,
+    accepted: None,
+};
+
+#[test]
+fn a_stream_has_every_time_and_count() {
+    let block = block(&timeline(&[130, 160, 230], Some(USAGE)), true);
+    for (field, value) in [
+        ("latency_ms", json!(130.0)),
+        ("ttft_ms", json!(30.0)),
+        ("tpot_ms", json!(10.0)),
+        ("first_byte_ms", json!(30.0)),
+        ("first_chunk_ms", json!(30.0)),
+        ("first_answer_ms", json!(30.0)),
+        ("chunks", json!(3)),
+        ("prompt_tokens", json!(7)),
+        ("completion_tokens", json!(11)),
+        ("reasoning_tokens", json!(0)),
+        ("token_source", json!("usage")),
+        ("output_tokens_per_second", json!(84.615)),
+    ] {
+        assert_eq!(block[field], value, "{field}");
+    }
+    let gaps = &block["inter_chunk_ms"];
+    assert_eq!(
+        (&gaps["mean"], &gaps["max"], &gaps["stalls"]),
+        (&json!(50.0), &json!(70.0), &json!(1))
+    );
+    let order: Vec<_> =
+        ["p50", "p90", "p99", "max"].iter().map(|name| gaps[name].as_f64().unwrap()).collect();
+    assert!(order.is_sorted(), "{gaps}");
+}
+
+#[test]
+fn every_null_has_its_reason() {
+    let reason = |timeline: &Timeline, streamed: bool, field: &str| {
+        block(timeline, streamed)["unavailable"][field].as_str().map(str::to_owned)
+    };
+    let silent = timeline(&[], None);
+    for (field, wanted) in [
+        ("latency_ms", "no_answer"),
+        ("first_byte_ms", "no_answer"),
+        ("ttft_ms", "no_text"),
+        ("tpot_ms", "no_text"),
+        ("first_chunk_ms", "no_event"),
+        ("first_answer_ms", "no_text"),
+        ("inter_chunk_ms", "fewer_than_2_chunks"),
+        ("prompt_tokens", "no_usage"),
+        ("token_source", "no_usage"),
+        ("output_tokens_per_second", "no_usage"),
+        ("gpu", "no_gpu"),
+        ("memory_delta_mb", "no_gpu"),
+        ("engine", "not_reported"),
+    ] {
+        assert_eq!(reason(&silent, true, field).as_deref(), Some(wanted), "{field}");
+    }
+    let prompt_only = timeline(&[110], Some(Usage { prompt: Some(1), ..Usage::default() }));
+    assert_eq!(reason(&prompt_only, true, "completion_tokens").as_deref(), Some("not_reported"));
+    assert_eq!(
+        reason(&prompt_only, true, "output_tokens_per_second").as_deref(),
+        Some("not_reported")
+    );
+    let instant = timeline(&[100], Some(USAGE));
+    assert_eq!(reason(&instant, true, "output_tokens_per_second").as_deref(), Some("no_answer"));
+    for field in
+        ["ttft_ms", "tpot_ms", "first_chunk_ms", "first_answer_ms", "inter_chunk_ms", "chunks"]
+    {
+        let collected = timeline(&[110, 120], Some(USAGE));
+        assert_eq!(reason(&collected, false, field).as_deref(), Some("not_streamed"), "{field}");
+    }
+}
+
+#[test]
+fn memory_is_in_mib_and_per_device() {
+    let device = |uuid: &str, start_bytes, peak_bytes, end_bytes| DeviceWindow {
+        uuid: uuid.to_owned(),
+        start_bytes,
+        end_bytes,
+        peak_bytes,
+    };
+    let mut performance = Performance::default();
+    performance.set_memory(Ok(Window {
+        total: device("", 3 << 20, 9 << 20, 1 << 20),
+        devices: vec![device("GPU-1", 3 << 20, (9 << 20) + 1024, 1 << 20)],
+        samples: 4,
+        interval_ns: Some(20 * MS),
+    }));
+    assert_eq!(performance.memory_delta_mb, Some(-2.0), "memory may fall");
+    assert_eq!(performance.peak_memory_mb, Some(9.0));
+    assert!(performance.unavailable.is_empty());
+    let block: Value = serde_json::from_slice(&performance.to_json()).unwrap();
+    let wanted = json!({
+        "uuid": "GPU-1", "memory_start_mb": 3.0, "memory_end_mb": 1.0, "memory_peak_mb": 9.001,
+        "memory_delta_mb": -2.0, "samples": 4, "sample_interval_ms": 20.0,
+    });
+    assert_eq!(block["gpu"], json!([wanted]));
+}
+
+#[test]
+fn the_engines_own_numbers_are_scaled_and_renamed() {
+    let field = |from: &str, to: &str, scale| EngineField {
+        from: from.to_owned(),
+        to: to.to_owned(),
+        scale,
+    };
+    let profile = Profile {
+        engine_member: Some("timings".to_owned()),
+        engine_fields: vec![
+            field("prompt_ns", "prefill_ms", 1e-6),
+            field("cache_n", "cached_tokens", 1.0),
+            field("absent", "never", 1.0),
+            field("word", "never", 1.0),
+        ],
+        ..Profile::default()
+    };
+    let data =
+        br#"{"choices":[],"timings":{"prompt_ns":1234567,"cache_n":4,"word":"x","other":1}}"#;
+    let numbers = engine_numbers(&profile, data).map(Value::Object);
+    assert_eq!(numbers, Some(json!({"prefill_ms": 1.235, "cached_tokens": 4})));
+    for data in [
+        &br#"{"timings":null}"#[..],
+        br#"{"timings":{}}"#,
+        br#"{"a":1}"#,
+        b"timings",
+        br#"["timings"]"#,
+    ] {
+        assert_eq!(engine_numbers(&profile, data), None);
+    }
+    assert_eq!(engine_numbers(&Profile::default(), data), None);
+}
+
+#[test]
+fn server_timing_names_the_times_that_are_known() {
+    let mut performance = Performance::default();
+    assert_eq!(performance.to_server_timing(), "");
+    performance.latency_ms = Some(12.5);
+    performance.proxy_overhead_ms = Some(0.041);
+    assert_eq!(performance.to_server_timing(), "total;dur=12.5, proxy;dur=0.041");
+}
+
+#[test]
+fn outcomes_have_one_name_everywhere() {
+    for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+        assert_eq!(outcome.index(), index);
+        assert_eq!(serde_json::to_value(outcome).unwrap(), json!(outcome.name()));
+    }
+}

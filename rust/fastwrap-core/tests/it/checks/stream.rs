@@ -69,6 +69,7 @@ pub(crate) fn check(data: &[u8]) {
         places: Places { body: choice & 4 == 0, usage: choice & 8 != 0 },
         strip_usage: choice & 16 != 0,
         usage_per_choice: choice & 32 != 0,
+        usage_in_chunks: choice & 128 != 0,
         stall_ns: 1,
     };
     let breaks = choice & 64 != 0;

@@ -1,6 +1,6 @@
 //! Splicing: what is inserted is all that changes, in bytes and in meaning.
 
-use fastwrap_core::splice::{Layout, Refusal, insert};
+use fastwrap_core::splice::{Layout, Refusal, insert, remove};
 use fastwrap_core::stream::{BLOCK_NAMES, Places};
 use serde_json::{Value, json};
 
@@ -23,6 +23,9 @@ pub(crate) fn check(text: &[u8]) {
         (Err(refusal), Ok(tree)) => return assert_eq!(None, Some((refusal, tree))),
         (Err(_), Err(_)) => return,
     };
+    if let Ok(tree) = &tree {
+        check_removal(tree, text);
+    }
     if let Err(error) = &tree {
         assert!(is_known_gap(error), "{error}");
     }
@@ -54,6 +57,15 @@ fn check_meaning(tree: &Value, spliced: &[u8], name: &str) {
     let removed = changed.as_object_mut().and_then(|object| object.shift_remove(name));
     assert_eq!(removed, Some(json!({"inserted": [1]})));
     assert_eq!(&changed, tree);
+}
+
+/// Every member `usage` goes, and nothing else.
+fn check_removal(tree: &Value, text: &[u8]) {
+    let mut wanted = tree.clone();
+    let removed = wanted.as_object_mut().and_then(|object| object.shift_remove("usage"));
+    let out = remove(text, "usage").unwrap_or_default();
+    assert_eq!(serde_json::from_slice::<Value>(&out).ok(), Some(wanted));
+    assert_eq!(out == text, removed.is_none());
 }
 
 fn check_usage(tree: &Value, text: &[u8]) {

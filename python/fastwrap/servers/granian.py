@@ -1,16 +1,13 @@
-"""Serves the application under Granian."""
+"""Granian: the application as any ASGI server can run it."""
 
 from __future__ import annotations
 
-import errno
-import logging
-import socket
 import sys
 import tempfile
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastwrap.errors import FastwrapError
+from fastwrap.servers.base import claim_port, configure_logging
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,40 +20,11 @@ _HEADER_TIMEOUT_MS = 30_000
 _MAX_CONNECTIONS = 65_536
 
 
-class PortError(FastwrapError):
-    """The address cannot be listened on."""
-
-
-def claim_port(host: str, port: int) -> int:
-    """Return the port to listen on, a free one for 0.
-
-    Granian's workers share a port by ``SO_REUSEPORT``, and so would a server that was left running: therefore this
-    looks first whether anybody listens.
-
-    Raises:
-        PortError: If the address cannot be listened on.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                hint = "is taken: stop what listens there, or choose another one with --port"
-            else:
-                hint = f"cannot be listened on: {error.strerror}"
-            raise PortError(f"{host}:{port} {hint}") from error
-        chosen: int = probe.getsockname()[1]
-    return chosen
-
-
 def _load(settings: Settings, counters_directory: str | None) -> Application:
     """Make the application, inside a worker."""
     from fastwrap.app import Application  # noqa: PLC0415
 
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request at info
+    configure_logging(settings)
     return Application(settings, counters_directory)
 
 

@@ -1,10 +1,8 @@
 //! Replays the fuzz targets' corpus, so that whatever was found once is looked at by every `cargo test`.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // in a test a panic is the report
-
-mod checks;
-mod twins;
 
 use std::path::Path;
+
+use crate::checks;
 
 fn replay(target: &str, check: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);

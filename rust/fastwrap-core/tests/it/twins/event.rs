@@ -36,9 +36,12 @@ pub(crate) fn read(event: &Value) -> Option<Facts> {
             let count = |names: [&str; 2]| {
                 let present = usage.as_object().into_iter().flatten();
                 let named = present.filter(|(key, _)| names.contains(&key.as_str()));
-                named.filter_map(|(_, value)| value.as_u64()).last()
+                named.filter_map(|(_, value)| value.as_u64()).next_back()
             };
-            [count(["prompt_tokens", "input_tokens"]), count(["completion_tokens", "output_tokens"])]
+            [
+                count(["prompt_tokens", "input_tokens"]),
+                count(["completion_tokens", "output_tokens"]),
+            ]
         }),
         ..Facts::default()
     };

@@ -1,0 +1,30 @@
+"""The two servers: Granian, composable, and the native one, for the least overhead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastwrap.settings import Settings
+
+
+def serve(settings: Settings, on_start: Callable[[str, int], None]) -> None:
+    """Serve under the server that the settings name, until SIGINT or SIGTERM.
+
+    Args:
+        settings: What was asked for.
+        on_start: Called with host and port.
+
+    Raises:
+        PortError: If the address cannot be listened on.
+    """
+    if settings.server == "native":
+        from fastwrap.servers import native  # noqa: PLC0415 (neither needs the other)
+
+        native.serve(settings, on_start)
+    else:
+        from fastwrap.servers import granian  # noqa: PLC0415 (70 ms)
+
+        granian.serve(settings, on_start)

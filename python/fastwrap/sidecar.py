@@ -1,0 +1,73 @@
+"""What a server needs beside the way to the engine: counters, knowledge of the engine, memory samples, own routes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from fastwrap import _native, gpu, metrics
+from fastwrap.engine import Engine
+
+if TYPE_CHECKING:
+    from fastwrap.settings import Settings
+
+PREFIX = "/-/"
+_JSON = b"application/json"
+_NANOSECONDS_PER_MILLISECOND = 1_000_000
+
+
+class Sidecar:
+    """The same behind every server.
+
+    Args:
+        settings: What was asked for.
+        counters_directory: Where the worker processes of one server count together; None for a single process.
+    """
+
+    def __init__(self, settings: Settings, counters_directory: str | None = None) -> None:
+        self.settings = settings
+        self.meter = _native.Meter(
+            enrich=settings.enrich,
+            stall_ns=int(settings.stall_ms * _NANOSECONDS_PER_MILLISECOND),
+            max_body_bytes=settings.max_body_bytes,
+            max_header_bytes=settings.max_header_bytes,
+            max_inflight=settings.max_inflight,
+            counters_directory=counters_directory,
+        )
+        self.engine = Engine(settings, self.meter)
+        self._sampler: gpu.GpuSampler | None = None
+
+    def start(self) -> None:
+        """Begin to sample memory and to find out what the engine is; on the running event loop."""
+        self._sampler = gpu.start_sampler(self.settings.gpu, self.meter.memory)
+        self.engine.start()
+
+    async def stop(self) -> None:
+        """Undo :meth:`start`."""
+        await self.engine.stop()
+        if self._sampler is not None:
+            self._sampler.stop()
+
+    async def answer(self, method: str, path: str) -> tuple[int, bytes, bytes]:
+        """Answer ``/-/healthy`` (fastwrap serves), ``/-/ready`` (the engine does too) or ``/-/metrics`` (Prometheus).
+
+        Returns:
+            Status, content type and body.
+        """
+        if method not in ("GET", "HEAD"):
+            return 405, _JSON, _error("method_not_allowed", f"{path} answers GET only.")
+        if path == "/-/healthy":
+            return 200, _JSON, json.dumps({"status": "ok"}).encode()
+        if path == "/-/ready":
+            state = await self.engine.state()
+            body = {"status": "ok" if state.ready else "waiting", "backend": state.backend, "engine": state.detail}
+            return 200 if state.ready else 503, _JSON, json.dumps(body).encode()
+        if path == "/-/metrics":
+            content_type, text = metrics.exposition(self.meter)
+            return 200, content_type.encode(), text
+        message = f"fastwrap has no route {path}: there are /-/healthy, /-/ready and /-/metrics."
+        return 404, _JSON, _error("not_found", message)
+
+
+def _error(code: str, message: str) -> bytes:
+    return json.dumps({"error": {"message": message, "type": "invalid_request_error", "code": code}}).encode()

@@ -1,0 +1,112 @@
+//! The native server, started and stopped from Python.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fastwrap_core::error::Fault;
+use fastwrap_relay::Relay;
+use fastwrap_server::{Options, Own, Server as CoreServer, bind};
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use tokio::sync::oneshot;
+
+use crate::meter::Meter;
+use crate::relay::{prepare, timeout};
+
+/// A client may take this long to send its headers, and stay idle between two requests.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client may fall silent for this long in the middle of its body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// fastwrap's own routes, answered in Python: `call(method, path, reply)`.
+struct PythonOwn {
+    call: Py<PyAny>,
+}
+
+/// Takes the answer to one request for an own route.
+#[pyclass(module = "fastwrap._native")]
+pub(crate) struct Reply {
+    sender: Option<oneshot::Sender<Response<Bytes>>>,
+}
+
+#[pymethods]
+impl Reply {
+    fn __call__(&mut self, status: u16, content_type: &[u8], body: &[u8]) -> PyResult<()> {
+        let bad = |error: &dyn std::fmt::Display| PyValueError::new_err(error.to_string());
+        let mut response = Response::new(Bytes::copy_from_slice(body));
+        *response.status_mut() = StatusCode::from_u16(status).map_err(|error| bad(&error))?;
+        let content_type = HeaderValue::from_bytes(content_type).map_err(|error| bad(&error))?;
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        let sender =
+            self.sender.take().ok_or_else(|| PyRuntimeError::new_err("it was answered already"))?;
+        // The client may have left meanwhile.
+        let _ = sender.send(response);
+        Ok(())
+    }
+}
+
+impl Own for PythonOwn {
+    fn answer(
+        &self,
+        method: &Method,
+        path: &str,
+    ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send>> {
+        let (sender, receiver) = oneshot::channel();
+        // A failure, in there or later, drops the sender.
+        let _ = Python::try_attach(|py| {
+            self.call.call1(py, (method.as_str(), path, Reply { sender: Some(sender) })).is_ok()
+        });
+        Box::pin(async move { receiver.await.unwrap_or_else(|_| Fault::Internal.response()) })
+    }
+}
+
+#[pyclass(frozen, module = "fastwrap._native")]
+pub(crate) struct Server {
+    core: CoreServer,
+}
+
+#[pymethods]
+impl Server {
+    #[new]
+    #[pyo3(signature = (meter, upstream, own, *, host, port, workers, grace, connect_timeout, first_byte_timeout, idle_timeout, total_timeout))]
+    #[allow(clippy::too_many_arguments)] // keyword-only in Python
+    fn new(
+        meter: &Meter,
+        upstream: &str,
+        own: Py<PyAny>,
+        host: &str,
+        port: u16,
+        workers: usize,
+        grace: f64,
+        connect_timeout: f64,
+        first_byte_timeout: f64,
+        idle_timeout: f64,
+        total_timeout: f64,
+    ) -> PyResult<Self> {
+        let timeouts = [connect_timeout, first_byte_timeout, idle_timeout, total_timeout];
+        let relays = (0..workers)
+            .map(|_| prepare(meter, upstream, timeouts))
+            .collect::<PyResult<Vec<Relay>>>()?;
+        let own: Arc<dyn Own> = Arc::new(PythonOwn { call: own });
+        let options = Options {
+            header_timeout: HEADER_TIMEOUT,
+            body_timeout: BODY_TIMEOUT,
+            grace: timeout(grace)?.unwrap_or_default(),
+        };
+        let listeners = bind(host, port, workers)?;
+        let relays = relays.into_iter().map(Arc::new).collect();
+        Ok(Self { core: CoreServer::start(listeners, relays, &own, options)? })
+    }
+
+    #[getter]
+    fn port(&self) -> u16 {
+        self.core.address().port()
+    }
+
+    fn stop(&self, py: Python<'_>) {
+        py.detach(|| self.core.stop());
+    }
+}

@@ -1,0 +1,157 @@
+//! Bodies: the client's on its way in, the answer's on its way out.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use fastwrap_core::error::Fault;
+use fastwrap_core::exchange::Transit;
+use fastwrap_relay::{Aborted, Answer, now_ns};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
+
+use crate::drain::Drain;
+
+/// A client's body: no larger than is allowed, and never silent for long.
+pub(crate) struct Upload {
+    body: Incoming,
+    left_bytes: u64,
+    timeout: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Upload {
+    pub(crate) fn new(body: Incoming, max_bytes: u64, timeout: Duration) -> Self {
+        Self { body, left_bytes: max_bytes, timeout, timer: None }
+    }
+
+    /// Reads all of it.
+    pub(crate) async fn collect(mut self) -> Result<Bytes, Fault> {
+        let mut first = Bytes::new();
+        let mut all = BytesMut::new();
+        while let Some(data) = std::future::poll_fn(|cx| self.poll_data(cx)).await {
+            let data = data?;
+            if first.is_empty() && all.is_empty() {
+                first = data;
+                continue;
+            }
+            if all.is_empty() {
+                all.extend_from_slice(&first);
+            }
+            all.extend_from_slice(&data);
+        }
+        Ok(if all.is_empty() { first } else { all.freeze() })
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+        loop {
+            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+                let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.timeout)));
+                ready!(timer.as_mut().poll(cx));
+                return Poll::Ready(Some(Err(Fault::BodyTimeout)));
+            };
+            self.timer = None;
+            let Some(frame) = frame else {
+                return Poll::Ready(None);
+            };
+            let Ok(frame) = frame else {
+                return Poll::Ready(Some(Err(Fault::BadRequest)));
+            };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            let Some(left_bytes) = self.left_bytes.checked_sub(data.len() as u64) else {
+                return Poll::Ready(Some(Err(Fault::BodyTooLarge)));
+            };
+            self.left_bytes = left_bytes;
+            return Poll::Ready(Some(Ok(data)));
+        }
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let data = ready!(self.get_mut().poll_data(cx));
+        Poll::Ready(data.map(|data| data.map(Frame::data).map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What the client gets.
+pub(crate) enum Download {
+    /// fastwrap's own answer.
+    Whole(Option<Bytes>),
+    /// The engine's.
+    Relayed(Box<Relayed>),
+}
+
+/// The engine's answer, with what is to be done on its way.
+pub(crate) struct Relayed {
+    pub(crate) answer: Answer,
+    pub(crate) transit: Arc<Transit>,
+    pub(crate) drain: Arc<Drain>,
+}
+
+impl Relayed {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        if self.drain.is_over() {
+            self.answer.stop(Fault::Stopping);
+        }
+        let frame = ready!(Pin::new(&mut self.answer).poll_frame(cx));
+        if frame.is_some() && self.answer.read_ns() > 0 {
+            self.transit.handed_over(self.answer.read_ns(), now_ns());
+        }
+        Poll::Ready(frame)
+    }
+}
+
+impl From<Bytes> for Download {
+    fn from(body: Bytes) -> Self {
+        Self::Whole(Some(body).filter(|body| !body.is_empty()))
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = Aborted;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Self::Relayed(relayed) => relayed.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_none(),
+            Self::Relayed(relayed) => relayed.answer.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Relayed(relayed) => relayed.answer.size_hint(),
+        }
+    }
+}

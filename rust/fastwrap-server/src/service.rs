@@ -1,0 +1,73 @@
+//! One request: fastwrap's own routes are answered here, everything else goes through the relay.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fastwrap_core::error::Fault;
+use fastwrap_core::exchange::Exchange;
+use fastwrap_relay::{Payload, Relay, now_ns};
+use http::{Request, Response, header, request};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use crate::body::{Download, Relayed, Upload};
+use crate::drain::Drain;
+use crate::own::{Own, PREFIX};
+use crate::worker::Options;
+
+/// What the requests of one worker share.
+pub(crate) struct Service {
+    pub(crate) relay: Arc<Relay>,
+    pub(crate) own: Arc<dyn Own>,
+    pub(crate) drain: Arc<Drain>,
+    pub(crate) options: Options,
+}
+
+impl Service {
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Download>, Infallible> {
+        let (head, body) = request.into_parts();
+        if head.uri.path().starts_with(PREFIX) && head.uri.authority().is_none() {
+            let answer = self.own.answer(&head.method, head.uri.path());
+            return Ok(answer.await.map(Download::from));
+        }
+        Ok(self.proxy(head, body).await)
+    }
+
+    async fn proxy(&self, mut head: request::Parts, body: Incoming) -> Response<Download> {
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        let meter = &self.relay.meter;
+        let began = Exchange::begin(meter, &head.method, &target, &mut head.headers, now_ns());
+        let mut exchange = match began {
+            Ok(exchange) => exchange,
+            Err(fault) => return refused(fault.response()),
+        };
+        let upload = Upload::new(body, meter.settings.max_body_bytes, self.options.body_timeout);
+        let payload = if exchange.is_measured() {
+            match upload.collect().await {
+                Ok(body) => Payload::from(exchange.body(body, now_ns())),
+                Err(fault) => return refused(exchange.refuse(fault, now_ns())),
+            }
+        } else if http_body::Body::is_end_stream(&upload) {
+            exchange.received(now_ns());
+            Payload::Whole(None)
+        } else {
+            Payload::Streamed(upload.boxed_unsync())
+        };
+        let transit = exchange.transit();
+        let drain = Arc::clone(&self.drain);
+        let response = self.relay.send(exchange, head, payload).await;
+        response.map(|answer| Download::Relayed(Box::new(Relayed { answer, transit, drain })))
+    }
+}
+
+/// An answer to a request that may not have been read to its end: the connection cannot be used again.
+fn refused(mut response: Response<Bytes>) -> Response<Download> {
+    if response.status() != Fault::Overloaded.status() {
+        response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+    }
+    response.map(Download::from)
+}

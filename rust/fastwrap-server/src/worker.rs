@@ -1,0 +1,125 @@
+//! Threads that serve, and their end.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use fastwrap_relay::{Relay, tick};
+use tokio::net::TcpListener as AsyncListener;
+use tokio::runtime::Builder;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::connection::converse;
+use crate::drain::{Drain, Stage};
+use crate::own::Own;
+use crate::service::Service;
+
+/// How long to wait before accepting again when there is no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long stragglers have to be told that they are cut.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What the server itself is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// For a client to send its headers, and between two requests on one connection.
+    pub header_timeout: Duration,
+    /// Between two pieces of a client's body.
+    pub body_timeout: Duration,
+    /// For requests in flight to end when the server is stopped.
+    pub grace: Duration,
+}
+
+/// A running server.
+pub struct Server {
+    drain: Arc<Drain>,
+    address: SocketAddr,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Server {
+    /// Starts a thread for each listener, with a way to the engine of its own.
+    ///
+    /// # Errors
+    /// If a thread or its runtime cannot be made.
+    pub fn start(
+        listeners: Vec<TcpListener>,
+        relays: Vec<Arc<Relay>>,
+        own: &Arc<dyn Own>,
+        options: Options,
+    ) -> io::Result<Self> {
+        let drain = Arc::new(Drain::default());
+        let mut workers = Vec::with_capacity(listeners.len());
+        let mut address = None;
+        for (at, (listener, relay)) in listeners.into_iter().zip(relays).enumerate() {
+            address.get_or_insert(listener.local_addr()?);
+            let service =
+                Service { relay, own: Arc::clone(own), drain: Arc::clone(&drain), options };
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let serve = move || {
+                let _ = runtime.block_on(serve(listener, Arc::new(service)));
+            };
+            workers.push(thread::Builder::new().name(format!("fastwrap-{at}")).spawn(serve)?);
+        }
+        let address = address.ok_or_else(|| io::Error::other("a server needs a listener"))?;
+        Ok(Self { drain, address, workers: Mutex::new(workers) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more requests, waits for those in flight, cuts what is left after the time of grace, and ends.
+    pub fn stop(&self) {
+        self.drain.enter(Stage::Closing);
+        let workers =
+            std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        for worker in workers {
+            // A panic ends one connection's task, never the thread.
+            let _ = worker.join();
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, service: Arc<Service>) -> io::Result<()> {
+    let listener = AsyncListener::from_std(listener)?;
+    let mut drain = service.drain.subscribe();
+    let mut connections = JoinSet::new();
+    let ticking = tokio::spawn(tick());
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = drain.wait_for(|stage| *stage != Stage::Open) => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, _)) => {
+                connections.spawn(converse(
+                    socket,
+                    Arc::clone(&service),
+                    service.drain.subscribe(),
+                ));
+            }
+            // The client left before it was accepted, or there is no descriptor left: the next one may do.
+            Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
+    drop(listener);
+    ticking.abort();
+    let grace = service.options.grace;
+    if timeout(grace, all(&mut connections)).await.is_err() {
+        service.drain.enter(Stage::Over);
+        let _ = timeout(LAST_WORDS, all(&mut connections)).await;
+    }
+    Ok(())
+}
+
+async fn all(connections: &mut JoinSet<()>) {
+    while connections.join_next().await.is_some() {}
+}

@@ -1,0 +1,1 @@
+"""Acceptance through real inference engines with a tiny model."""

@@ -1,0 +1,60 @@
+"""What is true of a `performance` block, whatever the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from engines import wire
+from engines.processes import Site
+from engines.wire import Json
+
+#: Times are rounded to three decimals.
+ROUNDING_MS = 0.002
+
+
+def place(events: Sequence[str]) -> int:
+    """Return where the block belongs: the last event with `choices`; of typed events, the last."""
+    with_choices = [index for index, event in enumerate(events) if "choices" in (wire.data(event) or {})]
+    return with_choices[-1] if with_choices else len(events) - 1
+
+
+def check(block: Json, site: Site, usage: Json, wall_ms: float) -> None:
+    """Check what every block says; `wall_ms` is how long the client waited."""
+    assert block["backend"] == site.kind.name
+    assert block["outcome"] == "complete"
+    assert block["request_id"]
+    assert block["concurrent_requests"] == 1
+    assert 0 < block["latency_ms"] <= wall_ms
+    assert 0 < block["first_byte_ms"] <= block["latency_ms"]
+    assert 0 <= block["proxy_overhead_ms"] < block["latency_ms"]
+    _check_tokens(block, usage)
+    for name in block:
+        if name != "unavailable":
+            assert (block[name] is None) == bool(block["unavailable"].get(name)), (name, block)
+    assert set(block["unavailable"]) < set(block)
+
+
+def _check_tokens(block: Json, usage: Json) -> None:
+    prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
+    assert block["token_source"] == "usage"
+    assert block["completion_tokens"] == usage.get("completion_tokens", usage.get("output_tokens"))
+    if "cache_read_input_tokens" not in usage:
+        assert block["prompt_tokens"] == prompt
+    if tokens := block["completion_tokens"]:
+        assert block["output_tokens_per_second"] == pytest.approx(tokens / block["latency_ms"] * 1000, rel=0.01)
+
+
+def check_stream(block: Json, site: Site, usage: Json) -> None:
+    """Check what a stream's block says besides; `usage` is of the same answer."""
+    check(block, site, usage, float("inf"))
+    latency, ttft, tpot = block["latency_ms"], block["ttft_ms"], block["tpot_ms"]
+    assert block["first_byte_ms"] <= block["first_chunk_ms"] <= ttft <= latency
+    assert block["first_answer_ms"] >= ttft
+    assert block["chunks"] >= 1
+    gaps = block["completion_tokens"] - 1
+    assert tpot * gaps <= latency - ttft + gaps * ROUNDING_MS
+    spread = block["inter_chunk_ms"]
+    assert spread["mean"] * (block["chunks"] - 1) == pytest.approx(tpot * gaps, abs=(gaps + 1) * ROUNDING_MS)
+    assert 0 <= spread["p50"] <= spread["p90"] <= spread["p99"] <= spread["max"]

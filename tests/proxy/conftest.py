@@ -1,0 +1,87 @@
+"""The processes that many tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Literal
+
+import pytest
+from proxy.processes import Process, Proxy
+from proxy.scripted import ScriptedEngine, chat
+
+RELAYS: tuple[Literal["native", "httpx"], ...] = ("native", "httpx")
+Serve = Callable[..., Proxy]
+
+
+@pytest.fixture(scope="session", params=RELAYS)
+def relay(request: pytest.FixtureRequest) -> str:
+    """Every test that serves runs on each relay."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def served(relay: str) -> Iterator[Serve]:
+    """Starts `fastwrap serve` once for each upstream and set of options; for tests that leave it as it was."""
+    running: dict[tuple[str, ...], Proxy] = {}
+    with ExitStack() as stack:
+
+        def serve(upstream: str, *options: str) -> Proxy:
+            key = (upstream, *options)
+            if key not in running:
+                running[key] = Proxy(upstream, "--relay", relay, *options)
+                stack.callback(running[key].stop)
+            return running[key]
+
+        yield serve
+
+
+@pytest.fixture
+def serve(relay: str) -> Iterator[Serve]:
+    """Starts a `fastwrap serve` for one test alone."""
+    with ExitStack() as stack:
+
+        def start(upstream: str, *options: str, env: dict[str, str] | None = None) -> Proxy:
+            proxy = Proxy(upstream, "--relay", relay, *options, env=env)
+            stack.callback(proxy.stop)
+            return proxy
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def _scripted() -> Iterator[ScriptedEngine]:
+    engine = ScriptedEngine()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def engine(_scripted: ScriptedEngine) -> Iterator[ScriptedEngine]:
+    """The scripted engine that `proxy` stands before; it answers chats until it is told otherwise."""
+    _scripted.use(chat)
+    yield _scripted
+    failures = list(_scripted.failures)
+    _scripted.use(chat)
+    assert not failures
+
+
+@pytest.fixture
+def proxy(served: Serve, engine: ScriptedEngine) -> Proxy:
+    """`fastwrap serve` with its defaults before `engine`."""
+    return served(engine.url, "--backend", "vllm")
+
+
+@pytest.fixture(scope="session")
+def simulated() -> Iterator[Callable[..., str]]:
+    """Starts `fastwrap engine` once for each set of options, and gives its URL."""
+    running: dict[tuple[str, ...], Process] = {}
+
+    def start(*options: str) -> str:
+        if options not in running:
+            running[options] = Process("engine", *options)
+        return running[options].url
+
+    yield start
+    for process in running.values():
+        process.stop()
