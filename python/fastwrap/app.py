@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from fastwrap import _native
+from fastwrap._native import AnswerAborted
 from fastwrap.relays import open_relay
 from fastwrap.sidecar import PREFIX, Sidecar
 
@@ -126,7 +126,7 @@ async def _answer(exchange: Exchange, send: Send, watch: asyncio.Future[None]) -
     while more:
         try:
             part = exchange.take()
-        except _native.AnswerAborted:
+        except AnswerAborted:
             if watch.done():  # the client has left: nobody is to be told
                 return
             raise

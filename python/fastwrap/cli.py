@@ -20,9 +20,9 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 _MAIN_EPILOG = """\b
 First steps:
-  fastwrap demo                                    see it work: nothing else is needed
-  fastwrap serve --upstream http://127.0.0.1:8000  stand in front of your engine
-  fastwrap serve --help                            every option, and how to set it
+  fastwrap demo                                     see it work
+  fastwrap serve --upstream http://127.0.0.1:8000   stand before your engine
+  fastwrap serve --help                             all options
 """
 
 _SERVE_EPILOG = """
@@ -34,7 +34,7 @@ Examples:
   fastwrap serve --upstream http://127.0.0.1:8000
   fastwrap serve --upstream unix:/run/engine.sock --host 0.0.0.0 --port 80
   fastwrap serve --upstream http://127.0.0.1:11434 --enrich body,server-timing
-  FASTWRAP_UPSTREAM=http://127.0.0.1:8000 fastwrap serve --config fastwrap.toml
+  FASTWRAP_PORT=9000 fastwrap serve --config fastwrap.toml
 
 \b
 Then, instead of the engine, ask fastwrap:
@@ -51,7 +51,7 @@ _DEMO_EPILOG = """\b
 Examples:
   fastwrap demo
   fastwrap demo --flavor llamacpp --ttft-ms 400
-  fastwrap demo --keep        leaves engine and proxy running, to be asked with curl
+  fastwrap demo --keep        engine and proxy stay, to be asked with curl
 """
 
 _DOCTOR_EPILOG = """\b

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import http.client
 import json
 import os
@@ -38,16 +39,16 @@ _TAIL_LINES = 12
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _MEANINGS = {
-    "latency_ms": "request received -> last byte",
-    "ttft_ms": "-> first text (time to first token)",
-    "tpot_ms": "time per output token after the first",
+    "latency_ms": "request in -> last byte out",
+    "ttft_ms": "-> first text",
+    "tpot_ms": "per token after the first",
     "memory_delta_mb": "GPU memory, end - start",
     "peak_memory_mb": "GPU memory, highest sample",
     "memory_start_mb": "GPU memory when it began",
     "memory_end_mb": "GPU memory when it ended",
     "first_byte_ms": "-> first byte of the answer",
     "first_chunk_ms": "-> first event",
-    "first_answer_ms": "-> first text that is no reasoning",
+    "first_answer_ms": "-> first text, reasoning apart",
     "inter_chunk_ms": "gaps between chunks",
     "chunks": "events with text",
     "prompt_tokens": "tokens read",
@@ -55,11 +56,11 @@ _MEANINGS = {
     "reasoning_tokens": "of these, reasoning",
     "token_source": "who counted the tokens",
     "output_tokens_per_second": "over the whole request",
-    "proxy_overhead_ms": "of the latency, spent in fastwrap",
+    "proxy_overhead_ms": "spent in fastwrap itself",
     "engine": "what the engine says of itself",
     "gpu": "memory, energy, load by device",
     "concurrent_requests": "most in flight meanwhile",
-    "backend": "the engine, as recognised",
+    "backend": "the kind of engine",
     "request_id": "in the log and headers",
     "outcome": "how it ended",
 }
@@ -98,7 +99,7 @@ def run(*, keep: bool, **engine: Any) -> None:
         _show(console, block)
         _leave_curl(console, url if keep else None, engine)
         if keep:
-            _wait(console, signals, children)
+            _wait(console, children)
 
 
 class _Signals:
@@ -109,7 +110,7 @@ class _Signals:
         self._pending = 0
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> _Signals:
+    def __enter__(self) -> _Signals:  # noqa: PYI034 (typing.Self is Python 3.11's)
         for number in _ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup does
                 self._before[number] = signal.signal(number, self._on_signal)
@@ -136,8 +137,8 @@ class _Signals:
         else:
             self._exit(number)
 
-    @staticmethod
-    def _exit(number: int) -> NoReturn:
+    def _exit(self, number: int) -> NoReturn:
+        self._holding += 1  # once: the second Ctrl-C of an impatient user must not interrupt the tidying up
         raise SystemExit(128 + number)
 
 
@@ -149,16 +150,22 @@ class _Children:
         self._running: list[_Child] = []
         self.ended = threading.Event()
 
-    def __enter__(self) -> _Children:
+    def __enter__(self) -> _Children:  # noqa: PYI034
+        atexit.register(self._end)  # should a signal hit the moment before the block's end is held
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+        atexit.unregister(self._end)
+
+    def _end(self) -> None:
         with self._signals.held():
             deadline = time.monotonic() + _STOP_SECONDS
             for child in self._running:
                 child.process.terminate()
             for child in self._running:
                 child.end(max(deadline - time.monotonic(), 0.1))
+            self._running.clear()
 
     def start(self, *arguments: str) -> _Child:
         """Start a command of fastwrap's that says on which address it listens."""
@@ -246,22 +253,21 @@ def _start(children: _Children, engine: dict[str, Any]) -> str:
     options = [word for name, value in engine.items() for word in (flag(name), str(value))]
     simulated = children.start("engine", "--port", "0", *options)
     proxy = children.start(
-        "serve", "--port", "0", "--upstream", simulated.address(), "--grace", "1", "--log-level", "warning"
+        *("serve", "--port", "0", "--upstream", simulated.address(), "--backend", engine["flavor"]),
+        *("--grace", "1", "--log-level", "warning"),
     )
     url = proxy.address()
     deadline = time.monotonic() + _START_SECONDS
-    while not _is_ready(url):
-        if time.monotonic() > deadline or proxy.process.poll() is not None:
+    while not _serves(url):
+        if children.ended.wait(0.01) or time.monotonic() > deadline:
             raise DemoError(f"the proxy does not answer:\n{children.tail}".rstrip())
-        children.ended.wait(0.02)
     return url
 
 
-def _is_ready(url: str) -> bool:
-    """Whether the engine was recognised and can serve."""
+def _serves(url: str) -> bool:
     try:
         with _connection(url, 2.0) as connection:
-            connection.request("GET", "/-/ready")
+            connection.request("GET", "/-/healthy")
             return connection.getresponse().status == _OK
     except (OSError, http.client.HTTPException):
         return False
@@ -276,9 +282,9 @@ def _connection(url: str, seconds: float) -> Iterator[http.client.HTTPConnection
         connection.close()
 
 
-def _body(engine: dict[str, Any]) -> str:
-    message = {"role": "user", "content": _PROMPT}
-    return json.dumps({"model": engine["model"], "stream": True, "messages": [message]})
+def _body(engine: dict[str, Any], prompt: str) -> str:
+    body = {"model": engine["model"], "stream": True, "messages": [{"role": "user", "content": prompt}]}
+    return json.dumps(body, separators=(",", ":"))
 
 
 def _chat(console: Console, url: str, engine: dict[str, Any]) -> dict[str, Any]:
@@ -287,7 +293,7 @@ def _chat(console: Console, url: str, engine: dict[str, Any]) -> dict[str, Any]:
     patience = _SILENCE_SECONDS + (engine["ttft_ms"] + engine["itl_ms"] * engine["tokens_per_chunk"]) / 1e3
     console.print(f"[dim]POST {_PATH}[/]  {_PROMPT}\n")
     with _connection(url, patience) as connection:
-        connection.request("POST", _PATH, _body(engine), {"content-type": "application/json"})
+        connection.request("POST", _PATH, _body(engine, _PROMPT), {"content-type": "application/json"})
         response = connection.getresponse()
         if response.status != _OK:
             raise DemoError(f"the answer was {response.status}: {response.read().decode(errors='replace')}")
@@ -353,10 +359,12 @@ def _leave_curl(console: Console, url: str | None, engine: dict[str, Any]) -> No
         console.print("Then ask fastwrap instead of the engine:")
     else:
         console.print("[bold]Try it yourself[/], in another terminal:")
+    # JSON all the same, and narrow enough for a terminal.
+    body = _quoted(_body(engine, "hi")).replace(',"messages"', ',\n         "messages"')
     curl = (
         f"  curl -N {url or 'http://127.0.0.1:8080'}{_PATH} \\",
         "    -H 'content-type: application/json' \\",
-        f"    -d '{_quoted(_body(engine))}'",
+        f"    -d '{body}'",
     )
     console.print(Text("\n".join(curl)), soft_wrap=True)
 
@@ -366,12 +374,11 @@ def _quoted(text: str) -> str:
     return text.replace("'", "'\\''")
 
 
-def _wait(console: Console, signals: _Signals, children: _Children) -> None:
+def _wait(console: Console, children: _Children) -> None:
     console.print("\nBoth run until Ctrl-C.")
     try:
         children.ended.wait()
     except SystemExit:  # Ctrl-C is how this ends
         console.print("\nEnding both.")
         return
-    with signals.held():
-        raise DemoError(f"a process ended by itself:\n{children.tail}".rstrip())
+    raise DemoError(f"a process ended by itself:\n{children.tail}".rstrip())

@@ -156,7 +156,7 @@ def _within(seconds: float, look: Callable[[], T]) -> T:
 def _python() -> Check:
     system = f"{platform.system()} {platform.machine()}"
     found = f"{platform.python_implementation()} {platform.python_version()} on {system}"
-    if sys.version_info < _OLDEST_PYTHON:  # noqa: UP036 (the doctor may be called by whom pip did not stop)
+    if sys.version_info < _OLDEST_PYTHON:
         return Check("Python", "problem", found, "fastwrap needs CPython 3.10 or newer")
     return Check("Python", "ok", found)
 

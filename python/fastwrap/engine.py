@@ -23,7 +23,8 @@ _ASK_SECONDS = 2.0
 _STATE_SECONDS = 1.0
 #: An engine that is still loading is asked again after this; every time twice as long, up to the last.
 _RETRY_SECONDS = (0.25, 5.0)
-_OK = 200
+#: What an engine that is loading answers, or what stands before it.
+_LOADING = (502, 503, 504)
 
 _logger = logging.getLogger("fastwrap.engine")
 
@@ -93,7 +94,6 @@ class Engine:
         delay, longest = _RETRY_SECONDS
         while True:
             try:
-                await self._get("/health")  # nothing is concluded from an engine that does not answer at all
                 self._backend = await backends.recognise(self._ask)
             except EngineError:
                 await asyncio.sleep(delay)
@@ -103,11 +103,12 @@ class Engine:
             _logger.info("the engine is %s", self._backend.name)
             return
 
-    async def _ask(self, path: str) -> Reply | None:
-        try:
-            return await self._get(path)
-        except EngineError:
-            return None
+    async def _ask(self, path: str) -> Reply:
+        """Ask what the engine is: nothing is concluded from one that does not answer, or is still loading."""
+        reply = await self._get(path)
+        if reply.status in _LOADING:
+            raise EngineError("engine_loading", f"{path}: {reply.status}")
+        return reply
 
     async def _get(self, path: str) -> Reply:
         if self._upstream is None:

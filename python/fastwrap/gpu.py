@@ -13,8 +13,10 @@ import os
 import re
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Mode = Literal["auto", "off"]
 Reason = Literal["disabled", "no_visible_device", "library_not_found", "driver_not_loaded", "version_mismatch",
@@ -45,12 +47,20 @@ _logger = logging.getLogger("fastwrap.gpu")
 class MemoryLog(Protocol):
     """Where samples go: fastwrap._native.MemoryLog."""
 
-    def devices(self, uuids: Sequence[str]) -> None: ...  # once, before the first push: what will be sampled
-    def push(self, at_ns: int, used_bytes: Sequence[int]) -> None: ...  # time.monotonic_ns() and one value a device
-    def unavailable(self, reason: str) -> None: ...  # nothing can be read (any more): one of Reason
-    # Blocks without the GIL until a request begins or ends (True; at once if one did since last time) or timeout.
-    def wait(self, timeout_ns: int) -> bool: ...
-    def in_flight(self) -> bool: ...  # whether a request is being served
+    def devices(self, uuids: Sequence[str]) -> None:
+        """Name what will be sampled; once, before the first push."""
+
+    def push(self, at_ns: int, used_bytes: Sequence[int]) -> None:
+        """Add a sample: ``time.monotonic_ns()`` and one value a device."""
+
+    def unavailable(self, reason: str) -> None:
+        """Say that nothing can be read (any more): one of ``Reason``."""
+
+    def wait(self, timeout_ns: int) -> bool:
+        """Block, without the GIL, until a request begins or ends (True; at once if one did since) or the timeout."""
+
+    def in_flight(self) -> bool:
+        """Return whether a request is being served."""
 
 
 class _GpuError(Exception):
@@ -178,9 +188,9 @@ class GpuSampler:
         try:
             self._sample()
         except Exception as error:  # noqa: BLE001 - the thread's edge: whatever it was, the log must know
-            self._fail(error)
+            self.fail(error)
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         reason = error.reason if isinstance(error, _GpuError) else "unknown_error"
         self._log.unavailable(reason)
         usual = reason in ("library_not_found", "no_visible_device")  # a machine without a GPU
@@ -244,6 +254,6 @@ def start_sampler(mode: Mode, log: MemoryLog) -> GpuSampler | None:
     try:
         sampler.start()
     except RuntimeError as error:  # no more threads
-        sampler._fail(error)
+        sampler.fail(error)
         return None
     return sampler

@@ -192,5 +192,5 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
 _NO_UPSTREAM = (
     "fastwrap must know the engine's address:\n\n"
     "  fastwrap serve --upstream http://127.0.0.1:8000\n\n"
-    f"or {_variable('upstream')}, or upstream = \"...\" in a --config file. Without an engine: fastwrap demo"
+    f'or {_variable("upstream")}, or upstream = "..." in a --config file. Without an engine: fastwrap demo'
 )

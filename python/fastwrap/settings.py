@@ -19,7 +19,7 @@ _MOST = 1 << 48
 _MOST_SECONDS = 1e9
 
 
-def _option(
+def _option(  # noqa: PLR0913 (the columns of a table)
     group: str, default: Any, help_text: str, metavar: str | None = None, *, least: float = 0, most: float = _MOST
 ) -> Any:
     """A setting; ``least`` and ``most`` are for numbers."""
@@ -40,7 +40,7 @@ class Settings:
     """
 
     upstream: str = _option("Engine", "", "The engine: http://HOST:PORT, https://HOST or unix:/PATH.", "URL")
-    backend: BackendName = _option("Engine", "auto", "The kind of engine; auto asks it.", "NAME")
+    backend: BackendName = _option("Engine", "auto", "The kind of engine; auto asks it.", "NAME")  # noqa: RUF009 (a field)
     relay: Literal["native", "httpx"] = _option(
         "Engine", "native", "What speaks to the engine; httpx is the slow reference."
     )
@@ -59,14 +59,14 @@ class Settings:
         "Measuring", "body", "Where the numbers go: any of body,usage,header,server-timing; or none.", "PLACES"
     )
     gpu: Literal["auto", "off"] = _option("Measuring", "auto", "Sample GPU memory through NVML.")
-    stall_ms: float = _option(
-        "Measuring", 1000.0, "A gap between chunks longer than this (in milliseconds) is a stall.", "MS", most=_MOST_SECONDS
-    )
+    stall_ms: float = _option("Measuring", 1000.0, "A longer gap between chunks is a stall.", "MS", most=_MOST_SECONDS)
 
     max_body_bytes: int = _option(
         "Limits", 64 * MEBIBYTE, "Largest request body; a larger one gets 413.", "BYTES", least=1
     )
-    max_header_bytes: int = _option("Limits", 64 << 10, "Most bytes of request headers; more get 431.", "BYTES", least=1)
+    max_header_bytes: int = _option(
+        "Limits", 64 << 10, "Most bytes of request headers; more get 431.", "BYTES", least=1
+    )
     max_inflight: int = _option(
         "Limits", 0, "Most requests in flight per worker, 0 for any number; more get 503.", "NUMBER"
     )
@@ -76,7 +76,9 @@ class Settings:
     idle_timeout: float = _seconds(300.0, "Of silence in the middle of an answer.")
     total_timeout: float = _seconds(0.0, "For a whole request.")
 
-    log_level: LogLevel = _option("Other", "info", "How much is logged. Prompts, answers and keys never are.", "LEVEL")
+    log_level: LogLevel = _option(  # noqa: RUF009 (a field)
+        "Other", "info", "How much is logged. Prompts, answers and keys never are.", "LEVEL"
+    )
 
     def __post_init__(self) -> None:
         """Check what can be checked without touching the network."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from fastwrap import _native, gpu, metrics
+from fastwrap import gpu, metrics
+from fastwrap._native import Meter
 from fastwrap.engine import Engine
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Sidecar:
 
     def __init__(self, settings: Settings, counters_directory: str | None = None) -> None:
         self.settings = settings
-        self.meter = _native.Meter(
+        self.meter = Meter(
             enrich=settings.enrich,
             stall_ns=int(settings.stall_ms * _NANOSECONDS_PER_MILLISECOND),
             max_body_bytes=settings.max_body_bytes,

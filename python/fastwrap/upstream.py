@@ -102,6 +102,7 @@ class Upstream:
         if uds is not None:
             uds = "/" + uds.lstrip("/")
         self._base = httpx.URL("http://localhost" if uds else url)
+        self._prefix = self._base.raw_path.rstrip(b"/")
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=4.0)
         self._client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=uds, limits=limits, trust_env=False),
@@ -123,7 +124,8 @@ class Upstream:
             EngineError: If the engine cannot be asked, or has not answered in ``timeout`` seconds.
         """
         with _translated():
-            response = await self._client.get(self._url(path.encode()), timeout=timeout)
+            url = self._base.copy_with(raw_path=self._prefix + path.encode())
+            response = await self._client.get(url, timeout=timeout)
             return Reply(response.status_code, response.headers, response.content)
 
     async def send(self, method: str, target: bytes, headers: Headers, body: bytes | AsyncIterator[bytes]) -> Answer:
@@ -143,10 +145,11 @@ class Upstream:
         with _translated():
             request = httpx.Request(
                 method,
-                self._url(target),
+                self._base,
                 headers=list(headers),
                 content=body,
-                extensions={"trace": trace, "timeout": timeout},
+                # The target as it is: httpx would normalise it in an URL.
+                extensions={"trace": trace, "timeout": timeout, "target": self._prefix + target},
             )
             response = await self._client.send(request, stream=True)
         timeout["read"] = self._idle_timeout  # read by httpcore when the body is first asked for
@@ -155,6 +158,3 @@ class Upstream:
     async def close(self) -> None:
         """Close all connections."""
         await self._client.aclose()
-
-    def _url(self, target: bytes) -> httpx.URL:
-        return self._base.copy_with(raw_path=self._base.raw_path.rstrip(b"/") + target)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
 from engines import wire
-from engines.processes import Site
-from engines.wire import Json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engines.processes import Site
+    from engines.wire import Json
 
 #: Times are rounded to three decimals.
 ROUNDING_MS = 0.002
@@ -38,7 +42,7 @@ def check(block: Json, site: Site, usage: Json, wall_ms: float) -> None:
 
 def _check_tokens(block: Json, usage: Json) -> None:
     prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
-    assert block["token_source"] == "usage"
+    assert block["token_source"] == "usage"  # noqa: S105 (no password)
     assert block["completion_tokens"] == usage.get("completion_tokens", usage.get("output_tokens"))
     if "cache_read_input_tokens" not in usage:
         assert block["prompt_tokens"] == prompt

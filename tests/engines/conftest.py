@@ -5,16 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from engines.processes import KINDS, Kind, NotInstalledError, Site, engine, fastwrap
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 #: What a run of continuous integration has time for.
 CI_ENGINES = ("transformers", "llamacpp", "vllm")
-RELAYS = ("native", "httpx")
+#: Each relay, and each server.
+WAYS: dict[str, tuple[str, ...]] = {
+    "native": (),
+    "httpx": ("--relay", "httpx"),
+    "native-server": ("--server", "native"),
+}
 INSTALL_WITHIN_S = 240.0
 
 IN_CI = os.environ.get("CI") == "true"
@@ -48,13 +56,14 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         except NotInstalledError:
             pytest.skip(f"{kind.name} is not installed: {FOLDER}/install.sh {kind.name}")
         through = {
-            relay: stack.enter_context(fastwrap(direct, relay, logs / f"fastwrap-{relay}.log")) for relay in RELAYS
+            way: stack.enter_context(fastwrap(direct, options, logs / f"fastwrap-{way}.log"))
+            for way, options in WAYS.items()
         }
         yield Site(kind, running, direct, through, model)
 
 
-@pytest.fixture(params=RELAYS)
-def relay(request: pytest.FixtureRequest) -> str:
-    """A relay's name: the test runs with both."""
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    """A way through fastwrap: the test runs with each."""
     name: str = request.param
     return name

@@ -1,4 +1,4 @@
-"""Real engines and fastwrap as processes: started on free ports, watched while they start, stopped with their children."""
+"""Real engines and fastwrap as processes: started on free ports, watched, and stopped with their children."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 T = TypeVar("T")
 
@@ -54,9 +56,7 @@ class Kind:
 
 
 KINDS = (
-    Kind(
-        name="transformers", health="/health", ready_within_s=90, has=frozenset({"tools"}), model=None
-    ),
+    Kind(name="transformers", health="/health", ready_within_s=90, has=frozenset({"tools"}), model=None),
     Kind(
         name="llamacpp",
         health="/health",
@@ -77,9 +77,7 @@ KINDS = (
         generated="vllm:generation_tokens_total",
         many_temperature=1.0,
     ),
-    Kind(
-        name="ollama", health="/api/version", ready_within_s=60, has=frozenset({"messages", "embeddings"})
-    ),
+    Kind(name="ollama", health="/api/version", ready_within_s=60, has=frozenset({"messages", "embeddings"})),
     Kind(
         name="sglang",
         health="/ready",
@@ -136,13 +134,13 @@ class Running:
 
 @dataclass(frozen=True)
 class Site:
-    """A running engine, and fastwrap in front of it, once for each relay.
+    """A running engine, and fastwrap in front of it, once for each way.
 
     Attributes:
         kind: The engine.
         engine: Its process.
         direct: Its URL.
-        through: fastwrap's URL, by relay.
+        through: fastwrap's URL, by way.
         model: What requests call the model.
     """
 
@@ -194,10 +192,10 @@ def engine(kind: Kind, folder: Path, logs: Path) -> Iterator[tuple[Running, str,
 
 
 @contextlib.contextmanager
-def fastwrap(upstream: str, relay: str, log: Path) -> Iterator[str]:
-    """Start fastwrap with its defaults in front of an engine; yields its URL."""
+def fastwrap(upstream: str, options: Sequence[str], log: Path) -> Iterator[str]:
+    """Start fastwrap in front of an engine, with its defaults but for some options; yields its URL."""
     command = Path(sys.executable).with_name("fastwrap")
-    running = Running([str(command), "serve", "--upstream", upstream, "--port", "0", "--relay", relay], log)
+    running = Running([str(command), "serve", "--upstream", upstream, "--port", "0", *options], log)
     try:
         url = running.until(lambda: _match(running, r"^fastwrap on (http://\S+) -> "), 20)
         running.until(lambda: _answers(int(url.rpartition(":")[2]), "/-/healthy"), 20)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engines.processes import Site
-from engines.wire import Json
+if TYPE_CHECKING:
+    from engines.processes import Site
+    from engines.wire import Json
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engines import blocks, requests, wire
-from engines.processes import Site
-from engines.wire import Answer, Json
+from engines import blocks, deviations, requests, wire
+
+if TYPE_CHECKING:
+    from engines.processes import Site
+    from engines.wire import Answer, Json, Shape
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
 
@@ -18,10 +20,10 @@ GAUGES_WITHIN_S = 5.0
 RECOGNISED_WITHIN_S = 20.0
 
 
-def both(site: Site, path: str, body: Json | str | None, relay: str = "native") -> tuple[Answer, Answer]:
+def both(site: Site, path: str, body: Json | str | None, way: str = "native") -> tuple[Answer, Answer]:
     """Ask directly and through fastwrap; once more before, so that the engine's caches are alike."""
     wire.ask(site.direct, path, body)
-    return wire.ask(site.direct, path, body), wire.ask(site.through[relay], path, body)
+    return wire.ask(site.direct, path, body), wire.ask(site.through[way], path, body)
 
 
 def same_headers(direct: Answer, through: Answer) -> None:
@@ -29,9 +31,9 @@ def same_headers(direct: Answer, through: Answer) -> None:
     assert through.kept_headers == {"server": through.headers.get("server")} | direct.kept_headers
 
 
-def same_answer(site: Site, path: str, body: Json, relay: str = "native") -> tuple[Json, Json]:
+def same_answer(site: Site, path: str, body: Json, way: str = "native") -> tuple[Json, Json]:
     """Compare answers that are no streams, byte for byte but for what no two have alike; return both's JSON."""
-    direct, through = both(site, path, body, relay)
+    direct, through = both(site, path, body, way)
     assert direct.status == through.status == 200, (direct.body, through.body)
     rest, block = wire.cut_block(through.body)
     assert block is not None, through.body
@@ -42,15 +44,19 @@ def same_answer(site: Site, path: str, body: Json, relay: str = "native") -> tup
     return wire.loads(direct.body), value
 
 
-def same_stream(site: Site, path: str, body: Json, relay: str = "native") -> tuple[list[str], Json]:
-    """Compare streams event for event; return what came through fastwrap: its events without the block, and the block."""
-    direct, through = both(site, path, body, relay)
+def shapes(site: Site, body: Json, events: list[str], *, ours: bool) -> dict[int, Shape]:
+    return wire.shapes(deviations.without(site, body, [wire.data(event) for event in events], ours=ours))
+
+
+def same_stream(site: Site, path: str, body: Json, way: str = "native") -> tuple[list[str], Json]:
+    """Compare streams event for event; return the events that came through fastwrap, and the block, cut out of them."""
+    direct, through = both(site, path, body, way)
     assert direct.status == through.status == 200, (direct.body, through.body)
     same_headers(direct, through)
     events, block, at = wire.answer_events(through)
     ours, theirs = ([wire.steady(event) for event in some] for some in (events, direct.events))
     if site.kind.merges or body.get("n", 1) > 1:  # choices take turns as they like
-        assert wire.shapes([wire.data(event) for event in ours]) == wire.shapes([wire.data(event) for event in theirs])
+        assert shapes(site, body, ours, ours=True) == shapes(site, body, theirs, ours=False)
     else:
         assert ours == theirs
     assert at == blocks.place(events)
@@ -66,9 +72,9 @@ def refused(site: Site, path: str, body: Json) -> None:
     pytest.skip(f"{site.kind.name} answers {direct.status}, through fastwrap too")
 
 
-def test_is_recognised(site: Site, relay: str) -> None:
+def test_is_recognised(site: Site, way: str) -> None:
     def ready() -> Json | None:
-        answer = wire.ask(site.through[relay], "/-/ready")
+        answer = wire.ask(site.through[way], "/-/ready")
         said = wire.loads(answer.body)
         return said if answer.status == 200 and said["backend"] != "openai" else None
 
@@ -76,33 +82,31 @@ def test_is_recognised(site: Site, relay: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/no/such/path"])
-def test_what_is_not_measured_passes(site: Site, relay: str, path: str) -> None:
-    direct, through = both(site, path, None, relay)
+def test_what_is_not_measured_passes(site: Site, way: str, path: str) -> None:
+    direct, through = both(site, path, None, way)
     assert through.status == direct.status
     assert wire.steady(through.body) == wire.steady(direct.body)
     same_headers(direct, through)
 
 
-def test_chat(site: Site, relay: str) -> None:
-    _, through = same_answer(site, requests.CHAT, requests.chat(site), relay)
+def test_chat(site: Site, way: str) -> None:
+    _, through = same_answer(site, requests.CHAT, requests.chat(site), way)
     assert through["choices"][0]["message"]["content"]
     assert through["usage"]["completion_tokens"] == requests.TOKENS
 
 
-def test_chat_stream(site: Site, relay: str) -> None:
+def test_chat_stream(site: Site, way: str) -> None:
     """The client did not ask for usage: it sees what the engine says without, and the block has it all the same."""
     usage = wire.loads(wire.ask(site.direct, requests.CHAT, requests.chat(site)).body)["usage"]
-    events, block = same_stream(site, requests.CHAT, requests.chat(site, stream=True), relay)
+    events, block = same_stream(site, requests.CHAT, requests.chat(site, stream=True), way)
     blocks.check_stream(block, site, usage)
     if site.kind.name != "transformers":  # which sends it always
         assert not any('"usage":{' in event for event in events)
 
 
-def test_chat_stream_with_usage(site: Site, relay: str) -> None:
+def test_chat_stream_with_usage(site: Site, way: str) -> None:
     options = {"include_usage": True}
-    events, block = same_stream(
-        site, requests.CHAT, requests.chat(site, stream=True, stream_options=options), relay
-    )
+    events, block = same_stream(site, requests.CHAT, requests.chat(site, stream=True, stream_options=options), way)
     usages = [usage for event in events if (usage := (wire.data(event) or {}).get("usage"))]
     assert len(usages) == 1
     blocks.check_stream(block, site, usages[0])
@@ -173,9 +177,9 @@ def test_typed_events(site: Site, path: str) -> None:
         pytest.param('{"model": ', id="json"),
     ],
 )
-def test_errors(site: Site, relay: str, body: Json | str) -> None:
+def test_errors(site: Site, way: str, body: Json | str) -> None:
     """Some engines answer for any model: then that answer is compared."""
-    direct, through = both(site, requests.CHAT, body if isinstance(body, str) else requests.chat(site, **body), relay)
+    direct, through = both(site, requests.CHAT, body if isinstance(body, str) else requests.chat(site, **body), way)
     assert through.status == direct.status, through.body
     same_headers(direct, through)
     if direct.headers["content-type"].startswith("text/event-stream"):
@@ -192,17 +196,25 @@ def test_errors(site: Site, relay: str, body: Json | str) -> None:
 
 #: Where an engine tells of a request itself, and under which names the block has it.
 OWN_NUMBERS = {
-    "llamacpp": ("timings", {"prompt_ms": "prefill_ms", "predicted_ms": "generation_ms", "predicted_per_token_ms": "tpot_ms"}),
+    "llamacpp": (
+        "timings",
+        {"prompt_ms": "prefill_ms", "predicted_ms": "generation_ms", "predicted_per_token_ms": "tpot_ms"},
+    ),
     "vllm": (
         "metrics",
-        {"time_to_first_token_ms": "ttft_ms", "queue_time_ms": "queue_ms", "generation_time_ms": "generation_ms", "mean_itl_ms": "tpot_ms"},
+        {
+            "time_to_first_token_ms": "ttft_ms",
+            "queue_time_ms": "queue_ms",
+            "generation_time_ms": "generation_ms",
+            "mean_itl_ms": "tpot_ms",
+        },
     ),
 }
 
 
-def test_what_the_engine_says_of_itself(site: Site, relay: str) -> None:
+def test_what_the_engine_says_of_itself(site: Site, way: str) -> None:
     body = requests.chat(site, max_tokens=requests.MANY, stream=True, stream_options={"include_usage": True})
-    answer = wire.ask(site.through[relay], requests.CHAT, body)
+    answer = wire.ask(site.through[way], requests.CHAT, body)
     events, block, _ = wire.answer_events(answer)
     if site.kind.name not in OWN_NUMBERS:
         assert block["engine"] is None
@@ -218,7 +230,7 @@ def test_what_the_engine_says_of_itself(site: Site, relay: str) -> None:
     assert block["engine"]["tpot_ms"] / 3 < block["tpot_ms"] < block["engine"]["tpot_ms"] * 3
     if "ttft_ms" in block["engine"]:  # without its queue, and without the way there and back
         assert block["engine"]["ttft_ms"] < block["ttft_ms"]
-    unasked = wire.answer_events(wire.ask(site.through[relay], requests.CHAT, requests.chat(site, stream=True)))[1]
+    unasked = wire.answer_events(wire.ask(site.through[way], requests.CHAT, requests.chat(site, stream=True)))[1]
     assert unasked["engine"].keys() == block["engine"].keys()
 
 
@@ -228,17 +240,17 @@ def number(site: Site, name: str) -> float:
     return float(found[1]) if found else 0.0
 
 
-def cancelled(site: Site, relay: str) -> float:
+def cancelled(site: Site, way: str) -> float:
     """Count the requests whose client left, as fastwrap has it."""
-    lines = wire.ask(site.through[relay], "/-/metrics").body.split("\n")
+    lines = wire.ask(site.through[way], "/-/metrics").body.split("\n")
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if 'outcome="cancelled"' in line)
 
 
-def test_a_client_that_leaves_stops_the_engine(site: Site, relay: str) -> None:
-    before = cancelled(site, relay)
+def test_a_client_that_leaves_stops_the_engine(site: Site, way: str) -> None:
+    before = cancelled(site, way)
     generated = number(site, site.kind.generated) if site.kind.generated else 0
     body = requests.endless(site)
-    connection = wire.connect(site.through[relay])
+    connection = wire.connect(site.through[way])
     try:
         connection.request("POST", requests.CHAT, json.dumps(body), {"content-type": "application/json"})
         response = connection.getresponse()
@@ -249,9 +261,9 @@ def test_a_client_that_leaves_stops_the_engine(site: Site, relay: str) -> None:
         response.close()
     finally:
         connection.close()
-    site.engine.until(lambda: cancelled(site, relay) == before + 1 or None, GAUGES_WITHIN_S)
+    site.engine.until(lambda: cancelled(site, way) == before + 1 or None, GAUGES_WITHIN_S)
     if gauge:
         site.engine.until(lambda: number(site, gauge) == 0 or None, GAUGES_WITHIN_S)
     if site.kind.generated:  # it was stopped, it did not come to its end
         assert number(site, site.kind.generated) - generated < body["max_tokens"]
-    assert wire.ask(site.through[relay], requests.CHAT, requests.chat(site)).status == 200
+    assert wire.ask(site.through[way], requests.CHAT, requests.chat(site)).status == 200

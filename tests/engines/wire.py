@@ -7,9 +7,11 @@ import json
 import re
 import time
 import urllib.parse
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 Json = dict[str, Any]
 

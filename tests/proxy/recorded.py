@@ -51,6 +51,17 @@ class Case:
         return canonical(self.path, self.request)
 
     @property
+    def is_error(self) -> bool:
+        """It tells of an error, with whatever status."""
+        parsed = self.answer.events if self.is_stream else [self.answer.json] if self.body[:1] == b"{" else []
+        data = [one for one in parsed if isinstance(one, dict)]
+        return self.status != 200 or any(one.get("error") or one.get("object") == "error" for one in data)
+
+    @property
+    def answer(self) -> Answer:
+        return Answer(self.status, list(self.headers), self.body)
+
+    @property
     def is_stream(self) -> bool:
         return any(name == "content-type" and "event-stream" in value for name, value in self.headers)
 
@@ -96,8 +107,9 @@ def _handmade(folder: str) -> dict[str, Case]:
 class Recorded:
     """The script of a recorded engine: its streams are cut at random, the same way each time."""
 
-    def __init__(self, folder: str, seed: int = 0) -> None:
-        self.cases = {case.key: case for case in reversed(cases(folder).values())}
+    def __init__(self, folder: str, case: Case, seed: int = 0) -> None:
+        self.case = case
+        self.cases = {one.key: one for one in cases(folder).values()}
         self.random = random.Random(seed)  # noqa: S311 (it cuts streams)
 
     def __call__(self, turn: Turn) -> None:
@@ -111,12 +123,10 @@ class Recorded:
             turn.answer(case.body, case.status, case.headers)
 
     def find(self, path: str, body: bytes) -> Case:
-        """The recording of exactly this request, or else of the one without `stream_options`."""
-        if case := self.cases.get(canonical(path, body)):
-            return case
-        request = json.loads(body)
-        request.pop("stream_options", None)
-        return self.cases[canonical(path, json.dumps(request).encode())]
+        """The case at hand, unless another one is the recording of exactly this request."""
+        if canonical(path, body) == self.case.key:
+            return self.case
+        return self.cases.get(canonical(path, body), self.case)
 
     def cut(self, body: bytes) -> list[bytes]:
         size = self.random.choice((1, 7, 60, 400, 4000))
@@ -128,22 +138,25 @@ class Recorded:
         return pieces if len(pieces) < 3000 else [body]
 
 
-def told(answer: Answer) -> dict[str, Any]:
-    """What a stream says, however its text was cut into chunks, and without what differs from run to run."""
-    texts: dict[str, str] = {}
-    members: dict[str, list[str]] = {}
+def told(answer: Answer) -> dict[int, str]:
+    """What a stream says: the text of every choice, however it was cut into chunks."""
+    texts: dict[int, str] = {}
     for data in answer.events:
-        if isinstance(data, str):
-            members[data] = []
-            continue
-        choices = data.get("choices", [])
-        for choice in choices:
+        for choice in data.get("choices", []) if isinstance(data, dict) else []:
             delta = choice.get("delta") or {}
             text = delta.get("content") or delta.get("reasoning") or choice.get("text") or ""
-            name = f"choice {choice['index']}"
-            texts[name] = texts.get(name, "") + text
-            if choice.get("finish_reason"):
-                members[f"{name} {choice['finish_reason']}"] = sorted(data)
-        if not choices:
-            members["no choices"] = sorted(data)
-    return {"texts": texts, "members": members}
+            texts[choice["index"]] = texts.get(choice["index"], "") + text
+    return texts
+
+
+def shape(answer: Answer) -> dict[str, set[str]]:
+    """Which members its events have: those that finish a choice, those without choices, and others by name."""
+    members: dict[str, set[str]] = {}
+    for data in answer.events:
+        if isinstance(data, str):
+            members[data] = set()
+            continue
+        finishes = any(choice.get("finish_reason") for choice in data.get("choices", []))
+        kind = "finish" if finishes else "text" if data.get("choices") else "no choices"
+        members.setdefault(kind, set()).update(data)
+    return members

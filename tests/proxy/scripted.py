@@ -234,17 +234,15 @@ class ScriptedEngine:
                 threading.Thread(target=self._serve, args=(client, self.connections), daemon=True).start()
 
     def _serve(self, client: socket.socket, number: int) -> None:
-        with contextlib.suppress(OSError, Left):
+        with client, contextlib.suppress(OSError, Left):
             client.settimeout(60)
             if client.family != socket.AF_UNIX:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is not None:
-                client = self._tls.wrap_socket(client, server_side=True)
-            self._sockets.append(client)
+            speaking = self._tls.wrap_socket(client, server_side=True) if self._tls else client
+            self._sockets.append(speaking)
             rest = bytearray()
-            while self._turn(client, rest, number):
+            while self._turn(speaking, rest, number):
                 pass
-        client.close()
 
     def _turn(self, client: socket.socket, rest: bytearray, number: int) -> bool:
         turn = Turn(Request("", "", [], number), client, rest)
@@ -262,7 +260,7 @@ class ScriptedEngine:
             self.script(turn)
         except (OSError, Left):
             raise
-        except BaseException as failure:
+        except Exception as failure:  # noqa: BLE001 (a script's assertion fails the test)
             self.failures.append(failure)
-            raise
+            return False
         return not turn.closed

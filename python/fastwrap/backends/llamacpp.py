@@ -6,7 +6,7 @@ from fastwrap.backends.base import Ask, Backend
 
 
 async def _recognises(ask: Ask) -> bool:
-    reply = await ask("/health")
+    reply = await ask("/")
     return reply is not None and reply.headers.get("server") == "llama.cpp"
 
 

@@ -6,7 +6,10 @@ from fastwrap.backends.base import Ask, Backend, json_object
 
 
 async def _recognises(ask: Ask) -> bool:
-    return {"model_path", "is_generation"} <= json_object(await ask("/get_model_info")).keys()
+    for path in ("/model_info", "/get_model_info"):  # older versions have the second only
+        if {"model_path", "is_generation"} <= json_object(await ask(path)).keys():
+            return True
+    return False
 
 
 BACKEND = Backend(name="sglang", health_path="/ready", recognises=_recognises)

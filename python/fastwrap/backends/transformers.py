@@ -13,6 +13,4 @@ async def _recognises(ask: Ask) -> bool:
     return reply is not None and reply.status == _METHOD_NOT_ALLOWED
 
 
-BACKEND = Backend(
-    name="transformers", health_path="/health", recognises=_recognises, stream_usage=False, done=False
-)
+BACKEND = Backend(name="transformers", health_path="/health", recognises=_recognises, stream_usage=False, done=False)

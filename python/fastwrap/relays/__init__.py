@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from fastwrap import _native
+from fastwrap._native import Meter
+from fastwrap._native import Relay as NativeRelay
 
 if TYPE_CHECKING:
     from fastwrap.relays.base import Relay
     from fastwrap.settings import Settings
 
 
-def open_relay(settings: Settings, meter: _native.Meter) -> Relay:
+def open_relay(settings: Settings, meter: Meter) -> Relay:
     """Return the relay that the settings ask for, bound to the running event loop."""
     if settings.relay == "native":
-        return _native.Relay(meter, settings.upstream, asyncio.get_running_loop(), **settings.timeouts)
+        return NativeRelay(meter, settings.upstream, asyncio.get_running_loop(), **settings.timeouts)
     from fastwrap.relays.httpx import HttpxRelay  # noqa: PLC0415 (httpx costs 0.1 s to import)
 
     return HttpxRelay(settings, meter)

@@ -6,7 +6,7 @@ import asyncio
 import signal
 from typing import TYPE_CHECKING
 
-from fastwrap import _native
+from fastwrap._native import Reply, Server
 from fastwrap.servers.base import claim_port, configure_logging
 from fastwrap.sidecar import Sidecar
 
@@ -39,15 +39,15 @@ async def _serve(settings: Settings, port: int, on_start: Callable[[str, int], N
     sidecar = Sidecar(settings)
     answering: set[asyncio.Task[None]] = set()
 
-    async def reply_to(method: str, path: str, reply: _native.Reply) -> None:
+    async def reply_to(method: str, path: str, reply: Reply) -> None:
         reply(*await sidecar.answer(method, path))
 
-    def answer(method: str, path: str, reply: _native.Reply) -> None:
+    def answer(method: str, path: str, reply: Reply) -> None:
         task = loop.create_task(reply_to(method, path, reply))
         answering.add(task)
         task.add_done_callback(answering.discard)
 
-    server = _native.Server(
+    server = Server(
         sidecar.meter,
         settings.upstream,
         lambda method, path, reply: loop.call_soon_threadsafe(answer, method, path, reply),

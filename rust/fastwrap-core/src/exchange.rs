@@ -100,7 +100,8 @@ impl Context {
         };
         performance.set_timeline(timeline, self.streamed);
         let window = self.mark.as_ref().map_err(Clone::clone);
-        performance.set_memory(window.and_then(|mark| self.meter.memory().window(mark)));
+        let now_ns = self.now_ns;
+        performance.set_memory(window.and_then(|mark| self.meter.memory().window(mark, now_ns)));
         performance.set_engine(self.engine.take());
         match self.overhead_ns(timeline) {
             #[allow(clippy::cast_precision_loss)] // 2^53 ns is 104 days

@@ -28,6 +28,9 @@ pub struct Window {
     pub interval_ns: Option<u64>,
 }
 
+/// The sampler looks once a second when idle; a last sample older than this says that it hangs.
+const STALLED_NS: u64 = 5_000_000_000;
+
 /// What is remembered of a request's start.
 #[derive(Debug, Clone)]
 pub struct Mark {
@@ -90,7 +93,7 @@ impl MemoryLog {
     /// # Errors
     /// The reason why there are no samples.
     pub fn mark(&self, now_ns: u64) -> Result<Mark, String> {
-        self.available()?;
+        self.available(now_ns)?;
         let last = |peak: &PeakSince| peak.last().unwrap_or_default();
         Ok(Mark {
             at_ns: now_ns,
@@ -105,8 +108,8 @@ impl MemoryLog {
     ///
     /// # Errors
     /// The reason why there are no samples.
-    pub fn window(&self, mark: &Mark) -> Result<Window, String> {
-        self.available()?;
+    pub fn window(&self, mark: &Mark, now_ns: u64) -> Result<Window, String> {
+        self.available(now_ns)?;
         let window = |uuid: &str, peak: &PeakSince, start_bytes: u64| {
             let end_bytes = peak.last().unwrap_or(start_bytes);
             let peak_bytes =
@@ -123,8 +126,14 @@ impl MemoryLog {
         })
     }
 
-    fn available(&self) -> Result<(), String> {
-        self.unavailable.clone().map_or(Ok(()), Err)
+    fn available(&self, now_ns: u64) -> Result<(), String> {
+        match &self.unavailable {
+            Some(reason) => Err(reason.clone()),
+            None if now_ns.saturating_sub(self.last_ns) > STALLED_NS => {
+                Err("sampler_stalled".to_owned())
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -142,7 +151,7 @@ mod tests {
         for (at, used) in [(20, [9, 5]), (30, [5, 8]), (40, [4, 5])] {
             log.push(at, &used);
         }
-        let window = log.window(&mark).unwrap();
+        let window = log.window(&mark, 50).unwrap();
         assert_eq!(
             (window.total.start_bytes, window.total.peak_bytes, window.total.end_bytes),
             (10, 14, 9)
@@ -159,10 +168,21 @@ mod tests {
         log.set_devices(vec!["a".to_owned()]);
         log.push(10, &[7]);
         let mark = log.mark(15).unwrap();
-        let window = log.window(&mark).unwrap();
+        let window = log.window(&mark, 50).unwrap();
         assert_eq!((window.total.peak_bytes, window.samples, window.interval_ns), (7, 0, None));
         log.push(20, &[3]);
-        assert_eq!(log.window(&mark).unwrap().total.peak_bytes, 7);
+        assert_eq!(log.window(&mark, 50).unwrap().total.peak_bytes, 7);
+    }
+
+    #[test]
+    fn a_sampler_that_hangs_is_said_with_its_reason() {
+        let mut log = MemoryLog::default();
+        log.set_devices(vec!["a".to_owned()]);
+        log.push(10, &[7]);
+        let mark = log.mark(15).unwrap();
+        assert!(log.window(&mark, 10 + STALLED_NS).is_ok());
+        assert_eq!(log.window(&mark, 11 + STALLED_NS).unwrap_err(), "sampler_stalled");
+        assert_eq!(log.mark(11 + STALLED_NS).unwrap_err(), "sampler_stalled");
     }
 
     #[test]
@@ -172,6 +192,6 @@ mod tests {
         log.push(10, &[7]);
         let mark = log.mark(15).unwrap();
         log.set_unavailable("gpu_lost".to_owned());
-        assert_eq!(log.window(&mark).unwrap_err(), "gpu_lost");
+        assert_eq!(log.window(&mark, 50).unwrap_err(), "gpu_lost");
     }
 }

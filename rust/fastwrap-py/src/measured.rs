@@ -7,7 +7,7 @@ use fastwrap_core::error::Fault;
 use fastwrap_core::exchange::{Broken, Exchange, Plan};
 use fastwrap_core::headers;
 use fastwrap_core::meter::Meter;
-use fastwrap_relay::now_ns;
+use fastwrap_relay::{is_origin_form, now_ns};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -31,7 +31,7 @@ pub(crate) fn begin(
     meter: &Arc<Meter>,
     head: Result<request::Parts, Fault>,
 ) -> Result<(Exchange, request::Parts), Fault> {
-    let malformed = head.is_err();
+    let malformed = !head.as_ref().is_ok_and(is_origin_form);
     let mut head = head.unwrap_or_else(|_| http::Request::new(()).into_parts().0);
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let mut exchange = Exchange::begin(meter, &head.method, &target, &mut head.headers, now_ns())?;

@@ -17,5 +17,5 @@ mod wait;
 pub use answer::{Aborted, Answer};
 pub use clock::{now_ns, tick};
 pub use connection::Payload;
-pub use relay::{Relay, RelayError, Timeouts};
+pub use relay::{Relay, RelayError, Timeouts, is_origin_form};
 pub use upstream::{Upstream, UpstreamError};

@@ -10,7 +10,7 @@ use fastwrap_core::error::Fault;
 use fastwrap_core::exchange::{Exchange, Plan};
 use fastwrap_core::headers;
 use fastwrap_core::meter::Meter;
-use http::{Method, Request, Response, Uri, Version, header, request};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header, request};
 use hyper::body::Incoming;
 use rustls::ClientConfig;
 
@@ -46,6 +46,14 @@ impl fmt::Display for RelayError {
 }
 
 impl std::error::Error for RelayError {}
+
+/// Whether a request names a path and no server: only such are passed on.
+#[must_use]
+pub fn is_origin_form(parts: &request::Parts) -> bool {
+    parts.method != Method::CONNECT
+        && parts.uri.authority().is_none()
+        && parts.uri.path_and_query().is_some_and(|target| target.as_str().starts_with('/'))
+}
 
 /// The way to one engine.
 pub struct Relay {
@@ -109,13 +117,10 @@ impl Relay {
         payload: Payload,
         exchange: &Exchange,
     ) -> Option<Request<Payload>> {
-        let target = parts.uri.path_and_query()?.as_str();
-        if parts.method == Method::CONNECT
-            || parts.uri.authority().is_some()
-            || !target.starts_with('/')
-        {
+        if !is_origin_form(&parts) {
             return None;
         }
+        let target = parts.uri.path_and_query()?.as_str();
         parts.uri = Uri::builder()
             .path_and_query(format!("{}{target}", self.upstream.prefix))
             .build()
@@ -123,8 +128,15 @@ impl Relay {
         parts.version = Version::HTTP_11;
         let length = parts.headers.get(header::CONTENT_LENGTH).cloned();
         headers::prepare_request(&mut parts.headers, &self.upstream.host, exchange.is_measured());
-        if let (Payload::Streamed(_), Some(length)) = (&payload, length) {
-            parts.headers.insert(header::CONTENT_LENGTH, length);
+        match (&payload, length) {
+            (Payload::Streamed(_), Some(length)) => {
+                parts.headers.insert(header::CONTENT_LENGTH, length);
+            }
+            // hyper says the length of every other body.
+            (Payload::Whole(None), Some(_)) => {
+                parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+            _ => {}
         }
         Some(Request::from_parts(parts, payload))
     }

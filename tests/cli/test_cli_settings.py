@@ -1,0 +1,209 @@
+"""Where a value comes from, and what is said of one that cannot be used."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., Any]
+Until = Callable[[Callable[[], object], str], None]
+UPSTREAM = ("--upstream", "http://127.0.0.1:1")
+
+
+def error(done: subprocess.CompletedProcess[str], status: int = 2) -> str:
+    """What a failed command said, on one line; never a traceback."""
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return " ".join(done.stderr.split("Error: ", 1)[1].split())
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[[str], str]:
+    def write(text: str) -> str:
+        path = tmp_path / "fastwrap.toml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_command_line_before_environment_before_file(run: Run, config: Callable[[str], str]) -> None:
+    file = config('upstream = "of-file"')
+    environment = {"FASTWRAP_UPSTREAM": "of-environment"}
+    assert f'upstream in {file}: "of-file"' in error(run("serve", "--config", file))
+    said = error(run("serve", "--config", file, env=environment))
+    assert 'FASTWRAP_UPSTREAM in the environment: "of-environment"' in said
+    said = error(run("serve", "--config", file, "--upstream", "of-command-line", env=environment))
+    assert "'--upstream': \"of-command-line\"" in said
+
+
+def test_file_is_named_by_the_environment_too(run: Run, config: Callable[[str], str]) -> None:
+    assert '"of-file"' in error(run("serve", env={"FASTWRAP_CONFIG": config('upstream = "of-file"')}))
+
+
+def status_of(address: str, method: str, path: str, body: str | None = None) -> int:
+    """The status of an answer, 0 if nobody listens yet."""
+    connection = http.client.HTTPConnection(address, timeout=20)
+    try:
+        connection.request(method, path, body)
+        return connection.getresponse().status
+    except ConnectionRefusedError:
+        return 0
+    finally:
+        connection.close()
+
+
+def test_values_take_effect(start: Start, until: Until, config: Callable[[str], str]) -> None:
+    file = config('max-body-bytes = 8\nport = 0\ngpu = "off"\nupstream = "http://127.0.0.1:1/v1/"\n')
+    proxy = start("serve", "--config", file)
+    address = proxy.until(r"fastwrap on http://(127\.0\.0\.1:[1-9]\d*) -> http://127\.0\.0\.1:1\n")[1]
+    until(lambda: status_of(address, "GET", "/-/healthy") == 200, "the first answer")
+    assert status_of(address, "POST", "/v1/chat/completions", "x" * 9) == 413
+    assert status_of(address, "POST", "/v1/chat/completions", "x" * 8) == 502
+    proxy.end(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--port", "70000"), ("--port", "http"), ("--workers", "0"), ("--backend", "vlm"), ("--relay", "curl"),
+        ("--enrich", "body,head"), ("--gpu", "on"), ("--max-body-bytes", "0"), ("--max-header-bytes", "1.5"),
+        ("--max-inflight", "-1"), ("--connect-timeout", "inf"), ("--first-byte-timeout", "nan"),
+        ("--idle-timeout", "-1"), ("--total-timeout", "1e300"), ("--stall-ms", "x"), ("--grace", "-0.5"),
+        ("--log-level", "loud"), ("--server", "apache"), ("--upstream", "127.0.0.1:8000"),
+        ("--upstream", "ftp://engine"), ("--upstream", "http://user:secret@engine"), ("--upstream", "unix:engine.sock"),
+    ],
+)  # fmt: skip
+def test_bad_value_is_named_with_where_it_came_from(run: Run, option: str, value: str) -> None:
+    variable = "FASTWRAP_" + option[2:].replace("-", "_").upper()
+    base = () if option == "--upstream" else UPSTREAM
+    assert error(run("serve", *base, f"{option}={value}")).startswith(f"Invalid value for '{option}': ")
+    said = error(run("serve", *base, env={variable: value}))
+    assert said.startswith(f"Invalid value for {variable} in the environment: ")
+
+
+def test_bad_address_says_what_one_looks_like(run: Run) -> None:
+    assert "use http://HOST:PORT, https://HOST or unix:/PATH" in error(run("serve", "--upstream", "localhost:8000"))
+
+
+def test_no_upstream_says_what_to_do(run: Run) -> None:
+    said = error(run("serve"))
+    for hint in ("fastwrap serve --upstream http://127.0.0.1:8000", "FASTWRAP_UPSTREAM", "--config", "fastwrap demo"):
+        assert hint in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('upstrem = "http://127.0.0.1:1"', "there is no option 'upstrem'; did you mean upstream?"),
+        ("first-byte-timout = 1", "there is no option 'first-byte-timout'; did you mean first_byte_timeout?"),
+        ("zzz = 1", "there is no option 'zzz'; known are upstream, "),
+        ('port = "8080"', "port must be a whole number, not '8080'"),
+        ("port = 80.5", "port must be a whole number, not 80.5"),
+        ("workers = true", "workers must be a whole number, not True"),
+        ('grace = "long"', "grace must be a number, not 'long'"),
+        ('enrich = ["body"]', "enrich must be a string, not ['body']"),
+        ("[serve]\nport = 1", "there are no sections, so no [serve]"),
+        ("port =", "is no TOML file: "),
+    ],
+)
+def test_bad_file(run: Run, config: Callable[[str], str], text: str, said: str) -> None:
+    file = config(text)
+    words = error(run("serve", "--config", file, *UPSTREAM))
+    assert words.startswith(f"Invalid value for '--config': {file}")
+    assert said in words
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [('backend = "vlm"', "backend in {}: 'vlm' is not one of 'auto'"), ("port = 65536", "port in {}: 65536 cannot")],
+)
+def test_bad_value_in_file(run: Run, config: Callable[[str], str], text: str, said: str) -> None:
+    file = config(text)
+    assert said.format(file) in error(run("serve", "--config", file, *UPSTREAM))
+
+
+def test_missing_file(run: Run, tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.toml")
+    said = f"File '{missing}' does not exist."
+    assert error(run("serve", "--config", missing)) == f"Invalid value for '--config': {said}"
+    named = error(run("serve", env={"FASTWRAP_CONFIG": missing}))
+    assert named == f"Invalid value for FASTWRAP_CONFIG in the environment: {said}"
+
+
+def test_slip_in_a_variable_is_spoken_of_and_others_are_not(run: Run) -> None:
+    slip = run("serve", env={"FASTWRAP_UPSTREM": "x", "FASTWRAP_SERVICE_HOST": "10.0.0.1"}).stderr
+    assert "Warning: FASTWRAP_UPSTREM in the environment is unknown; did you mean FASTWRAP_UPSTREAM?" in slip
+    assert "SERVICE_HOST" not in slip
+
+
+def test_port_variable_that_kubernetes_sets_is_left_out(run: Run) -> None:
+    done = run("doctor", "--port", "0", env={"FASTWRAP_PORT": "tcp://10.0.0.1:8080"})
+    assert done.returncode == 0, done.stderr
+    done = run("serve", env={"FASTWRAP_PORT": "tcp://10.0.0.1:8080"})
+    assert "fastwrap must know the engine's address" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("srve",), "there is no command 'srve'; did you mean serve?"),
+        (("serve", "--upstrem", "x"), "--upstream"),
+        (("engine", "--flavour", "vllm"), "--flavor"),
+        (("engine", "--ttft-ms", "nan"), "NaN"),
+        (("engine", "--tokens", "0"), "'--tokens': 0"),
+    ],
+)
+def test_slip_on_the_command_line(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    assert said in error(run(*arguments))
+
+
+@pytest.mark.parametrize("server", ["granian", "native"])
+def test_taken_port(run: Run, taken_port: int, server: str) -> None:
+    said = error(run("serve", *UPSTREAM, "--port", str(taken_port), "--server", server), 1)
+    assert said == f"127.0.0.1:{taken_port} is taken: stop what listens there, or choose another one with --port"
+
+
+def test_taken_port_of_the_engine(run: Run, taken_port: int) -> None:
+    said = error(run("engine", "--port", str(taken_port)), 1)
+    assert said.startswith(f"127.0.0.1:{taken_port} cannot be listened on: ")
+    assert said.endswith("choose another port with --port")
+
+
+def test_foreign_address(run: Run) -> None:
+    assert "cannot be listened on" in error(run("serve", *UPSTREAM, "--host", "192.0.2.1"), 1)
+
+
+def test_unreachable_engine_is_warned_of_and_served_for(start: Start, until: Until, silent_port: int) -> None:
+    url = f"http://127.0.0.1:{silent_port}"
+    proxy = start("serve", "--port", "0", "--gpu", "off", "--upstream", url)
+    proxy.until(rf"Warning: {re.escape(url)} cannot be reached: Connection refused\..*\n")
+    address = proxy.until(r"fastwrap on http://(\S+)")[1]
+    until(lambda: status_of(address, "GET", "/v1/models") == 502, "the answer in the engine's place")
+    proxy.end(signal.SIGTERM)
+    assert proxy.text.count("Warning:") == 1
+
+
+def test_reachable_engine_is_not_warned_of(start: Start) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.settimeout(20)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        proxy = start("serve", "--port", "0", "--gpu", "off", "--backend", "vllm", "--upstream", url)
+        listener.accept()[0].close()  # with a backend that is given, nobody else connects
+        proxy.end(signal.SIGTERM)
+    assert "fastwrap on " in proxy.text
+    assert "Warning" not in proxy.text
