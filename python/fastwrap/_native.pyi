@@ -64,6 +64,61 @@ def serve_engine(
         OSError: If the address cannot be bound.
     """
 
+def bench_metrics() -> list[str]:
+    """Return the names of all metrics that :func:`run_bench` reports, in the order of the report."""
+
+def run_bench(
+    targets: Sequence[tuple[str, str, int | None]],
+    *,
+    reference: str | None,
+    mode: str,
+    concurrency: int,
+    rate: float | None,
+    arrivals: str,
+    check: str,
+    path: str,
+    model: str | None,
+    max_tokens: int | None,
+    request_bytes: int | None,
+    headers: Sequence[tuple[str, str]],
+    duration: float,
+    rounds: int,
+    warmup: int,
+    timeout: float,
+    seed: int,
+    on_progress: Callable[[int, int, int, str], object],
+) -> str:
+    """Drive targets interleaved, and return what was seen as JSON.
+
+    Args:
+        targets: Name, URL (``http://HOST:PORT`` or ``unix:/PATH``) and process of each; the first is the baseline.
+        reference: The target whose added latencies the others' are divided by.
+        mode: ``json`` or ``sse``.
+        concurrency: Connections; with a rate, the most of them.
+        rate: Requests a second of an open loop; None for a closed loop.
+        arrivals: Of an open loop: ``poisson`` or ``constant``.
+        check: What must be the baseline's: ``status``, ``content`` (the text, too) or ``events`` (their number, too).
+        path: The requests' path.
+        model: The model; None asks the baseline.
+        max_tokens: The most tokens of an answer, if it is to be limited.
+        request_bytes: The size that a request's body is padded to.
+        headers: Headers of every request.
+        duration: Seconds that a target gets in a round.
+        rounds: Rounds that count.
+        warmup: Rounds before them that do not.
+        timeout: Seconds that an answer may take after the end of its slice.
+        seed: Decides orders, arrivals and resampling.
+        on_progress: Called before each slice, never during one, with the slices done, their total, the round (0 in
+            the warm-up) and the target that comes (empty at the end); what it raises ends the run.
+
+    Returns:
+        A JSON object: ``settings``, and ``targets`` with ``metrics``, ``rounds``, ``distributions`` and ``errors``.
+
+    Raises:
+        ValueError: If an argument cannot be used.
+        RuntimeError: If a target cannot be reached, or does not answer what the baseline does; says what to do.
+    """
+
 @final
 class MemoryLog:
     """Device memory over time: the sampler writes, the relay reads."""

@@ -16,7 +16,7 @@ from fastwrap.sidecar import PREFIX, Sidecar
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-    from fastwrap.relays.base import Exchange, Relay
+    from fastwrap.relays.base import Exchange, Part, Relay
     from fastwrap.settings import Settings
 
     Scope = MutableMapping[str, Any]
@@ -81,6 +81,10 @@ class Application:
             await self._answer_own(scope["method"], path, send)
             return
         exchange = relay.open(scope["method"], _target(scope), scope["headers"])
+        refusal = exchange.take()
+        if refusal is not None:  # whatever the client still has to send
+            await _give(refusal, send)
+            return
         message = await receive()
         if message["type"] == "http.disconnect":
             exchange.cancel()
@@ -135,9 +139,15 @@ async def _answer(exchange: Exchange, send: Send, watch: asyncio.Future[None]) -
             exchange.when_ready(ready)
             await ready
             continue
-        head, body, more = part
-        if head is not None:
-            status, headers = head
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-        if body or not more:
-            await send({"type": "http.response.body", "body": body, "more_body": more})
+        more = await _give(part, send)
+
+
+async def _give(part: Part, send: Send) -> bool:
+    """Pass a part of the answer on; return whether more will come."""
+    head, body, more = part
+    if head is not None:
+        status, headers = head
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+    if body or not more:
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+    return more

@@ -300,7 +300,6 @@ def _chat(console: Console, url: str, engine: dict[str, Any]) -> dict[str, Any]:
         for event in _events(response):
             for choice in event.get("choices") or []:
                 console.print(_text(choice.get("delta") or {}), end="", soft_wrap=True, style="cyan")
-                console.file.flush()
             block = event.get("performance", block)
     console.print("\n")
     if block is None:

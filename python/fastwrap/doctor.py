@@ -173,7 +173,7 @@ def _gpu() -> list[Check]:
         driver, devices = _within(_NVML_SECONDS, _devices)
     except TimeoutError as error:
         return [_no_gpu("sampler_stalled", f"NVML: {error}")]
-    except gpu._GpuError as error:  # noqa: SLF001 (its reasons are those of the performance block)
+    except gpu.GpuError as error:
         return [_no_gpu(error.reason, str(error))]
     if not devices:
         return [_no_gpu("no_visible_device", "the driver shows no GPU")]
@@ -183,18 +183,23 @@ def _gpu() -> list[Check]:
 
 
 def _devices() -> tuple[str, list[Check]]:
-    nvml = gpu._Nvml()  # noqa: SLF001 (the one place that touches pynvml)
+    nvml = gpu.Nvml()
     try:
-        rows = []
-        for index in range(nvml.call("DeviceGetCount")):
-            handle = nvml.call("DeviceGetHandleByIndex", index)
-            memory = nvml.call("DeviceGetMemoryInfo", handle)
-            used, total = (round(value / _MEBIBYTE) for value in (memory.used, memory.total))
-            name, uuid = nvml.call("DeviceGetName", handle), nvml.call("DeviceGetUUID", handle)
-            rows.append(Check(f"GPU {index}", "ok", f"{name}, {used:,} of {total:,} MiB in use, {uuid}"))
-        return str(nvml.call("SystemGetDriverVersion")), rows
+        driver = str(nvml.call("SystemGetDriverVersion"))
+        return driver, [_device(nvml, index) for index in range(nvml.call("DeviceGetCount"))]
     finally:
         nvml.call("Shutdown")
+
+
+def _device(nvml: gpu.Nvml, index: int) -> Check:
+    try:
+        handle = nvml.call("DeviceGetHandleByIndex", index)
+        memory = nvml.call("DeviceGetMemoryInfo", handle)
+        used, total = (round(value / _MEBIBYTE) for value in (memory.used, memory.total))
+        name, uuid = nvml.call("DeviceGetName", handle), nvml.call("DeviceGetUUID", handle)
+    except gpu.GpuError as error:
+        return _no_gpu(error.reason, str(error), f"GPU {index}")
+    return Check(f"GPU {index}", "ok", f"{name}, {used:,} of {total:,} MiB in use, {uuid}")
 
 
 _GPU_ADVICE = {
@@ -208,9 +213,9 @@ _GPU_ADVICE = {
 }
 
 
-def _no_gpu(reason: str, detail: str) -> Check:
+def _no_gpu(reason: str, detail: str, name: str = "NVML") -> Check:
     advice = _GPU_ADVICE.get(reason, "see the driver's documentation")
-    return Check("NVML", "warning", f"{reason} ({detail}): memory will be null", advice)
+    return Check(name, "warning", f"{reason} ({detail}): memory will be null", advice)
 
 
 def _files() -> Check:

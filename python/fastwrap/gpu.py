@@ -63,7 +63,7 @@ class MemoryLog(Protocol):
         """Return whether a request is being served."""
 
 
-class _GpuError(Exception):
+class GpuError(Exception):
     """An NVML error, translated: never leaves this module."""
 
     def __init__(self, reason: Reason, detail: str, code: int = 0) -> None:
@@ -78,14 +78,14 @@ class _Device(NamedTuple):
     version: int  # of the memory call; 0 is v1, whose `used` includes what the driver reserved
 
 
-class _Nvml:
-    """The one place that touches pynvml, which has no types: its exceptions become `_GpuError`."""
+class Nvml:
+    """The one place that touches pynvml, which has no types: its exceptions become `GpuError`."""
 
     def __init__(self) -> None:
         try:
             self._pynvml = importlib.import_module("pynvml")
         except ImportError as error:
-            raise _GpuError("library_not_found", f"nvidia-ml-py: {error}") from error
+            raise GpuError("library_not_found", f"nvidia-ml-py: {error}") from error
         self.call("Init")
 
     def call(self, name: str, *arguments: Any, missing: Sequence[int] = ()) -> Any:
@@ -95,14 +95,15 @@ class _Nvml:
         except self._pynvml.NVMLError as error:
             if error.value in missing:
                 return None
-            raise _GpuError(_REASONS.get(error.value, "unknown_error"), f"{name}: {error}", error.value) from error
+            raise GpuError(_REASONS.get(error.value, "unknown_error"), f"{name}: {error}", error.value) from error
 
     def used_bytes(self, handle: Any, version: int) -> int:
+        """Return the memory in use."""
         return int(self.call("DeviceGetMemoryInfo", handle, version).used)
 
     def uuid(self, index: int) -> str:
         """Return a GPU's UUID, or nothing: a broken neighbour is no reason to fail."""
-        with contextlib.suppress(_GpuError):
+        with contextlib.suppress(GpuError):
             return str(self.call("DeviceGetUUID", self.call("DeviceGetHandleByIndex", index)))
         return ""
 
@@ -111,10 +112,11 @@ class _Nvml:
         handle = self.call("DeviceGetHandleByIndex", index)
         mode = self.call("DeviceGetMigMode", handle, missing=(_NOT_SUPPORTED, _FUNCTION_NOT_FOUND))
         if mode and mode[0]:
-            raise _GpuError("mig_unsupported", "a GPU in MIG mode: name its instance in CUDA_VISIBLE_DEVICES")
+            raise GpuError("mig_unsupported", "a GPU in MIG mode: name its instance in CUDA_VISIBLE_DEVICES")
         return self.device(handle)
 
     def device(self, handle: Any) -> _Device:
+        """Return what has to be known of a device to sample it."""
         return _Device(self.call("DeviceGetUUID", handle), handle, self._memory_version(handle))
 
     def _memory_version(self, handle: Any) -> int:
@@ -122,7 +124,7 @@ class _Nvml:
         version = int(self._pynvml.nvmlMemory_v2)
         try:
             self.used_bytes(handle, version)
-        except _GpuError as error:
+        except GpuError as error:
             if error.code in (_NOT_SUPPORTED, _FUNCTION_NOT_FOUND, _ARGUMENT_VERSION_MISMATCH):
                 self.used_bytes(handle, version := 0)
             elif error.reason not in _TRANSIENT:
@@ -130,7 +132,7 @@ class _Nvml:
         return version
 
 
-def _visible_devices(nvml: _Nvml, visible: str | None) -> list[_Device]:
+def _visible_devices(nvml: Nvml, visible: str | None) -> list[_Device]:
     """Return the devices that CUDA shows under this CUDA_VISIBLE_DEVICES, in its order.
 
     None is all; otherwise indices, GPU UUIDs or unique prefixes of them, or MIG UUIDs, of one form. The list ends at
@@ -150,7 +152,7 @@ def _visible_devices(nvml: _Nvml, visible: str | None) -> list[_Device]:
     return devices if len({device.uuid for device in devices}) == len(devices) else []
 
 
-def _find(nvml: _Nvml, entry: str, form: str) -> _Device | None:
+def _find(nvml: Nvml, entry: str, form: str) -> _Device | None:
     if form == "MIG-":
         instance = nvml.call("DeviceGetHandleByUUID", entry, missing=(_NOT_FOUND, _INVALID_ARGUMENT))
         return None if instance is None else nvml.device(instance)
@@ -191,38 +193,39 @@ class GpuSampler:
             self.fail(error)
 
     def fail(self, error: Exception) -> None:
-        reason = error.reason if isinstance(error, _GpuError) else "unknown_error"
+        """Say in the log why nothing is sampled."""
+        reason = error.reason if isinstance(error, GpuError) else "unknown_error"
         self._log.unavailable(reason)
         usual = reason in ("library_not_found", "no_visible_device")  # a machine without a GPU
         _logger.log(logging.INFO if usual else logging.WARNING, "GPU memory is not sampled: %s (%s)", reason, error)
 
     def _sample(self) -> None:
-        nvml = _Nvml()
+        nvml = Nvml()
         try:
             devices = _visible_devices(nvml, os.environ.get("CUDA_VISIBLE_DEVICES"))
             if not devices:
-                raise _GpuError("no_visible_device", "CUDA_VISIBLE_DEVICES or the driver shows no GPU")
+                raise GpuError("no_visible_device", "CUDA_VISIBLE_DEVICES or the driver shows no GPU")
             self._log.devices([device.uuid for device in devices])
             _logger.info("GPU memory is sampled: %s", [(d.uuid, "v2" if d.version else "v1") for d in devices])
             self._loop(nvml, devices)
         finally:
-            with contextlib.suppress(_GpuError):
+            with contextlib.suppress(GpuError):
                 nvml.call("Shutdown")
 
-    def _loop(self, nvml: _Nvml, devices: Sequence[_Device]) -> None:
+    def _loop(self, nvml: Nvml, devices: Sequence[_Device]) -> None:
         self._read_ns = time.monotonic_ns()
         while not self._stopping.is_set():
             self._round(nvml, devices, begin_ns := time.monotonic_ns())
             self._learn((end_ns := time.monotonic_ns()) - begin_ns)
             self._pause(end_ns)
 
-    def _round(self, nvml: _Nvml, devices: Sequence[_Device], begin_ns: int) -> None:
+    def _round(self, nvml: Nvml, devices: Sequence[_Device], begin_ns: int) -> None:
         """Push one value per device, or nothing at a transient error; raise if errors have lasted too long."""
         try:
             used_bytes = [nvml.used_bytes(device.handle, device.version) for device in devices]
             self._log.push(begin_ns, used_bytes)
             self._read_ns = begin_ns
-        except _GpuError as error:
+        except GpuError as error:
             if error.reason not in _TRANSIENT or begin_ns - self._read_ns > _GIVE_UP_NS:
                 raise
 

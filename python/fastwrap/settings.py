@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from fastwrap import _native
+from fastwrap._native import check_upstream
 from fastwrap.errors import SettingsError
 
 BackendName = Literal["auto", "openai", "vllm", "sglang", "tgi", "transformers", "llamacpp", "ollama"]
@@ -85,7 +85,7 @@ class Settings:
         if not self.upstream:
             raise SettingsError("upstream", "the engine's address is needed, for example http://127.0.0.1:8000")
         try:
-            _native.check_upstream(self.upstream)
+            check_upstream(self.upstream)
         except ValueError as error:
             raise SettingsError("upstream", str(error)) from error
         # An OpenAI base URL ends in /v1, and so does every path that clients send: the engine's root is meant.

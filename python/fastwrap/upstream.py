@@ -6,6 +6,7 @@ This is the only module that imports httpx; its exceptions end here.
 from __future__ import annotations
 
 import contextlib
+import ssl
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,11 @@ def _fault(error: Exception, read_timeout: str) -> str:
             return "bad_request"
         case _:
             return "engine_closed_connection"
+
+
+def _trusted(base: httpx.URL) -> ssl.SSLContext | bool:
+    """The machine's certificates and ``SSL_CERT_FILE``, as in the native relay; httpx would take certifi's."""
+    return ssl.create_default_context() if base.scheme == "https" else False
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class Upstream:
         self._prefix = self._base.raw_path.rstrip(b"/")
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=4.0)
         self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=uds, limits=limits, trust_env=False),
+            transport=httpx.AsyncHTTPTransport(uds=uds, verify=_trusted(self._base), limits=limits, trust_env=False),
             trust_env=False,
             follow_redirects=False,
         )

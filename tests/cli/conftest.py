@@ -37,15 +37,21 @@ def run() -> Run:
     """Runs a command to its end."""
 
     def start(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *arguments],
+        command = [*COMMAND, *arguments]
+        with subprocess.Popen(
+            command,
             env=clean_environment(**(env or {})),
-            capture_output=True,
-            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             encoding="utf-8",
-            timeout=DEADLINE_S,
-            check=False,
-        )
+            start_new_session=True,
+        ) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=DEADLINE_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)  # workers as well
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
     return start
 

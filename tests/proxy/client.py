@@ -88,7 +88,7 @@ class Call:
             lines.append(f"host: {address.netloc}")
         if not isinstance(body, bytes):
             lines.append("transfer-encoding: chunked")
-        elif "content-length" not in given and (body or method == "POST"):
+        elif not given.keys() & {"content-length", "transfer-encoding"} and (body or method == "POST"):
             lines.append(f"content-length: {len(body)}")
         lines += [f"{name}: {value}" for name, value in headers]
         head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"

@@ -4,46 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Literal
 
 import pytest
 from proxy.processes import Process, Proxy
 from proxy.scripted import ScriptedEngine, chat
 
-RELAYS: tuple[Literal["native", "httpx"], ...] = ("native", "httpx")
+#: What stands before the engine: every test that serves runs on each of them.
+STACKS = {
+    "granian-native": ("--server", "granian", "--relay", "native"),
+    "granian-httpx": ("--server", "granian", "--relay", "httpx"),
+    "native": ("--server", "native"),
+}
 Serve = Callable[..., Proxy]
 
 
-@pytest.fixture(scope="session", params=RELAYS)
+@pytest.fixture(scope="session", params=STACKS)
+def stack(request: pytest.FixtureRequest) -> str:
+    """The server and the relay."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session", params=["native", "httpx"])
 def relay(request: pytest.FixtureRequest) -> str:
-    """Every test that serves runs on each relay."""
+    """The relay, for an application without fastwrap's own server."""
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
-def served(relay: str) -> Iterator[Serve]:
+def served(stack: str) -> Iterator[Serve]:
     """Starts `fastwrap serve` once for each upstream and set of options; for tests that leave it as it was."""
     running: dict[tuple[str, ...], Proxy] = {}
-    with ExitStack() as stack:
+    with ExitStack() as cleanup:
 
         def serve(upstream: str, *options: str) -> Proxy:
             key = (upstream, *options)
             if key not in running:
-                running[key] = Proxy(upstream, "--relay", relay, *options)
-                stack.callback(running[key].stop)
+                running[key] = Proxy(upstream, *STACKS[stack], *options)
+                cleanup.callback(running[key].stop)
             return running[key]
 
         yield serve
 
 
 @pytest.fixture
-def serve(relay: str) -> Iterator[Serve]:
+def serve(stack: str) -> Iterator[Serve]:
     """Starts a `fastwrap serve` for one test alone."""
-    with ExitStack() as stack:
+    with ExitStack() as cleanup:
 
         def start(upstream: str, *options: str, env: dict[str, str] | None = None) -> Proxy:
-            proxy = Proxy(upstream, "--relay", relay, *options, env=env)
-            stack.callback(proxy.stop)
+            proxy = Proxy(upstream, *STACKS[stack], *options, env=env)
+            cleanup.callback(proxy.stop)
             return proxy
 
         yield start

@@ -19,7 +19,7 @@ from proxy.client import ask
 COMMAND = str(Path(sys.executable).with_name("fastwrap"))
 #: A failing test ends after this; a passing one never waits for it.
 DEADLINE_S = 20.0
-_ADDRESS = re.compile(r" on (http://[^ ]+)")
+_ADDRESS = re.compile(r" on (http://\S+)")
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE_S) -> None:
@@ -137,6 +137,9 @@ class Proxy(Process):
         before = self.outcomes(operation)
         yield
         wanted = {**before, outcome: before[outcome] + requests}
-        until(lambda: self.outcomes(operation) == wanted or sum(self.outcomes(operation).values()) > sum(wanted.values()), f"{requests} {outcome}")
+        until(
+            lambda: self.outcomes(operation) == wanted or sum(self.outcomes(operation).values()) > sum(wanted.values()),
+            f"{requests} {outcome}",
+        )
         assert self.outcomes(operation) == wanted
         until(lambda: self.in_flight == 0, "nothing in flight")

@@ -88,6 +88,14 @@ class Turn:
             self.chunk(piece)
         self.end()
 
+    def pause(self, seconds: float) -> None:
+        """Let time pass, unless the other side leaves."""
+        self.socket.settimeout(seconds)
+        with contextlib.suppress(TimeoutError):
+            if not self.socket.recv(1):
+                raise Left
+        self.socket.settimeout(DEADLINE_S)
+
     def close(self) -> None:
         self.closed = True
         with contextlib.suppress(OSError):
@@ -235,7 +243,7 @@ class ScriptedEngine:
 
     def _serve(self, client: socket.socket, number: int) -> None:
         with client, contextlib.suppress(OSError, Left):
-            client.settimeout(60)
+            client.settimeout(DEADLINE_S)
             if client.family != socket.AF_UNIX:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             speaking = self._tls.wrap_socket(client, server_side=True) if self._tls else client

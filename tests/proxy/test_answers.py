@@ -127,7 +127,15 @@ def test_what_is_no_json_object_passes_untouched(proxy: Proxy, engine: ScriptedE
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
 def test_framing_is_kept(proxy: Proxy, engine: ScriptedEngine, newline: bytes) -> None:
-    events = [b": ping\n\n", b"event: x\nid: 7\n", delta("", role="a"), delta("\u20ac"), b"retry: 5\n\n", delta(finish="stop"), DONE]
+    events = [
+        b": ping\n\n",
+        b"event: x\nid: 7\n",
+        delta("", role="a"),
+        delta("\u20ac"),
+        b"retry: 5\n\n",
+        delta(finish="stop"),
+        DONE,
+    ]
     body = b"\xef\xbb\xbf" + b"".join(events).replace(b"\n", newline)
     chance = random.Random(1)  # noqa: S311 (it cuts streams)
     for _ in range(10):

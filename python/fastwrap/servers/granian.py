@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
+import signal
+import socket
 import sys
 import tempfile
+import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,12 +27,40 @@ _HEADER_TIMEOUT_MS = 30_000
 _MAX_CONNECTIONS = 65_536
 
 
-def _load(settings: Settings, counters_directory: str | None) -> Application:
+#: ``PR_SET_PDEATHSIG`` of Linux' prctl(2).
+_SIGNAL_AT_PARENTS_DEATH = 1
+_LONGEST_START_SECONDS = 30.0
+
+
+def _load(settings: Settings, counters_directory: str | None, parent: int) -> Application:
     """Make the application, inside a worker."""
     from fastwrap.app import Application  # noqa: PLC0415
 
+    _end_with_parent(parent)
     configure_logging(settings)
     return Application(settings, counters_directory)
+
+
+def _end_with_parent(parent: int) -> None:
+    """Let no worker outlive a server that was killed: it would hold the port, unseen."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SIGNAL_AT_PARENTS_DEATH, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before the call above
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _announce(host: str, port: int, on_start: Callable[[str, int], None]) -> None:
+    """Call ``on_start`` when the workers accept connections; Granian itself does not tell."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + _LONGEST_START_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+                on_start(host, port)
+                return
+            time.sleep(0.005)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def serve(settings: Settings, on_start: Callable[[str, int], None]) -> None:
@@ -33,7 +68,7 @@ def serve(settings: Settings, on_start: Callable[[str, int], None]) -> None:
 
     Args:
         settings: What was asked for.
-        on_start: Called with host and port just before the workers start.
+        on_start: Called with host and port when it serves.
 
     Raises:
         PortError: If the address cannot be listened on.
@@ -60,6 +95,6 @@ def serve(settings: Settings, on_start: Callable[[str, int], None]) -> None:
             workers_kill_timeout=max(1, round(settings.grace)),
             respawn_failed_workers=True,
         )
-        server.on_startup(lambda: on_start(settings.host, port))
+        server.on_startup(lambda: _announce(settings.host, port, on_start))
         counters_directory = directory if settings.workers > 1 else None
-        server.serve(target_loader=partial(_load, settings, counters_directory), wrap_loader=False)
+        server.serve(target_loader=partial(_load, settings, counters_directory, os.getpid()), wrap_loader=False)

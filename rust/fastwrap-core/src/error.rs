@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::event::Dialect;
+use crate::performance::Outcome;
 
 /// What went wrong before or while the engine answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub enum Fault {
     BadRequest,
     /// The client did not send its body in time.
     BodyTimeout,
+    /// The client left before its request was whole. Nobody reads the answer.
+    ClientLeft,
     /// fastwrap is being stopped, and the time of grace is over.
     Stopping,
     /// A fault of fastwrap's own.
@@ -47,7 +50,7 @@ impl std::error::Error for Fault {}
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Unreachable,
         Self::ConnectTimeout,
         Self::EngineClosed,
@@ -59,6 +62,7 @@ impl Fault {
         Self::Overloaded,
         Self::BadRequest,
         Self::BodyTimeout,
+        Self::ClientLeft,
         Self::Stopping,
         Self::Internal,
     ];
@@ -76,7 +80,7 @@ impl Fault {
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Overloaded | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::BadRequest | Self::ClientLeft => StatusCode::BAD_REQUEST,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -96,9 +100,16 @@ impl Fault {
             Self::Overloaded => "overloaded",
             Self::BadRequest => "bad_request",
             Self::BodyTimeout => "body_timeout",
+            Self::ClientLeft => "client_left",
             Self::Stopping => "stopping",
             Self::Internal => "internal_error",
         }
+    }
+
+    /// How a request ends that meets it.
+    #[must_use]
+    pub fn outcome(self) -> Outcome {
+        if self == Self::ClientLeft { Outcome::Cancelled } else { Outcome::Error }
     }
 
     fn message(self) -> &'static str {
@@ -132,6 +143,7 @@ impl Fault {
                 "The request cannot be passed on: its method, target or headers are malformed."
             }
             Self::BodyTimeout => "The request's body did not arrive in time.",
+            Self::ClientLeft => "The client closed the connection before its request was complete.",
             Self::Stopping => {
                 "fastwrap is being stopped, and could not wait for the end of this answer."
             }
@@ -141,9 +153,11 @@ impl Fault {
 
     fn kind(self) -> &'static str {
         match self {
-            Self::BodyTooLarge | Self::HeadersTooLarge | Self::BadRequest | Self::BodyTimeout => {
-                "invalid_request_error"
-            }
+            Self::BodyTooLarge
+            | Self::HeadersTooLarge
+            | Self::BadRequest
+            | Self::BodyTimeout
+            | Self::ClientLeft => "invalid_request_error",
             Self::Overloaded => "overloaded_error",
             Self::ConnectTimeout
             | Self::FirstByteTimeout

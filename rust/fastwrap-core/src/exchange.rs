@@ -425,9 +425,13 @@ impl Exchange {
     /// The answer broke off after its head had gone on.
     pub fn fail(&mut self, fault: Fault, now_ns: u64, out: &mut Vec<Bytes>) -> Broken {
         let mut broken = Broken::Abort;
+        let mut outcome = fault.outcome();
         if let Mode::Stream(stream) = &mut self.mode {
             let end = stream.fail(out);
-            if end.error.is_some() {
+            if end.done && end.error.is_none() {
+                // Behind the stream's own end there is nothing to tell: the client has it all.
+                outcome = Outcome::Complete;
+            } else if end.error.is_some() {
                 broken = Broken::Told;
             } else if !end.inside_event {
                 let dialect = self.route.map_or(Dialect::Choices, Route::dialect);
@@ -435,13 +439,13 @@ impl Exchange {
                 broken = Broken::Told;
             }
         }
-        self.end(Outcome::Error, now_ns);
+        self.end(outcome, now_ns);
         broken
     }
 
     /// The request cannot be answered by the engine; returns what the client gets instead.
     pub fn refuse(&mut self, fault: Fault, now_ns: u64) -> Response<Bytes> {
-        self.end(Outcome::Error, now_ns);
+        self.end(fault.outcome(), now_ns);
         fault.response()
     }
 

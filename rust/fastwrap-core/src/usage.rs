@@ -128,6 +128,14 @@ mod tests {
     }
 
     #[test]
+    fn details_hold_no_totals() {
+        let text = r#"{"prompt_tokens":7,"completion_tokens":9,"prompt_tokens_details":{"prompt_tokens":1},
+            "completion_tokens_details":{"completion_tokens":2,"reasoning_tokens":3}}"#;
+        let usage = read(text).unwrap();
+        assert_eq!((usage.prompt, usage.completion, usage.reasoning), (Some(7), Some(9), Some(3)));
+    }
+
+    #[test]
     fn choices_of_one_prompt_add_up() {
         let mut total = Usage::default();
         for completion in [5, 7] {

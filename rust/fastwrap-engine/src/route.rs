@@ -86,6 +86,10 @@ impl Router {
                             Reply::Full(Some(page.body.clone())),
                         ))
                     }
+                    // `transformers serve` has it for POST, and is recognised by that.
+                    _ if path == "/load_model" && self.options.flavor == Flavor::Transformers => {
+                        Err(Failure::Method)
+                    }
                     page if (page.is_some() || posts) && self.options.flavor.is_starlette() => {
                         Err(Failure::Method)
                     }

@@ -274,9 +274,18 @@ impl Exchange {
         state.has_room()
     }
 
+    /// Wakes the coroutine that waits for what this side has just put there.
+    fn wake(&self) {
+        if self.shared.is_awaited() {
+            self.reactor.ready.add(Arc::clone(&self.shared));
+            self.reactor.ready.wake();
+        }
+    }
+
     fn refuse(&mut self, fault: Fault) {
         if let Some(mut opening) = self.opening.take() {
             self.shared.respond(opening.exchange.refuse(fault, now_ns()));
+            self.wake();
             return;
         }
         let mut state = self.shared.lock();
@@ -330,7 +339,7 @@ impl Exchange {
                 return Ok(None);
             }
             if state.aborted && state.head.is_none() && state.out_bytes == 0 {
-                if !self.headed {
+                if !self.headed && self.task.is_some() {
                     // The relay's task panicked before it had an answer.
                     drop(state);
                     self.shared.respond(Fault::Internal.response());
@@ -381,7 +390,10 @@ impl Exchange {
     }
 
     fn cancel(&mut self) {
-        self.opening = None;
+        if self.opening.take().is_some() {
+            self.shared.lock().aborted = true;
+            self.wake();
+        }
         if let Some(task) = self.task.take() {
             task.abort();
         }

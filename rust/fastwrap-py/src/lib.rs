@@ -2,6 +2,7 @@
 //!
 //! Its Python face is written down in `python/fastwrap/_native.pyi`, where the docstrings live.
 
+mod bench;
 mod cells;
 mod convert;
 mod engine;
@@ -26,6 +27,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<server::Server>()?;
     module.add("AnswerAborted", module.py().get_type::<exchange::AnswerAborted>())?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(bench::bench_metrics, module)?)?;
+    module.add_function(wrap_pyfunction!(bench::run_bench, module)?)?;
     module.add_function(wrap_pyfunction!(engine::serve_engine, module)?)?;
     module.add_function(wrap_pyfunction!(meter::now_ns, module)?)?;
     module.add_function(wrap_pyfunction!(relay::check_upstream, module)?)

@@ -124,21 +124,24 @@ impl Answer {
         };
         let now_ns = now_ns();
         self.waiting_ns = now_ns;
-        match frame {
+        let ended = match frame {
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
                     self.read_ns = source.connection.stamps.read_ns();
                     exchange.data(data, self.read_ns, now_ns, &mut self.out);
                 }
+                // A server that has sent the announced length asks for no more: the end is known here already.
+                source.body.is_end_stream()
             }
             Some(Err(_)) => return Poll::Ready(Some(Fault::EngineClosed)),
-            None => {
-                exchange.finish(now_ns, headers, &mut self.out);
-                let keep = exchange.keeps_connection();
-                self.exchange = None;
-                if let Some(source) = self.source.take().filter(|_| keep) {
-                    source.relay.pool.give(source.connection, cx);
-                }
+            None => true,
+        };
+        if ended {
+            exchange.finish(now_ns, headers, &mut self.out);
+            let keep = exchange.keeps_connection();
+            self.exchange = None;
+            if let Some(source) = self.source.take().filter(|_| keep) {
+                source.relay.pool.give(source.connection, cx);
             }
         }
         Poll::Ready(None)

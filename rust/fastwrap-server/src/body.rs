@@ -57,8 +57,10 @@ impl Upload {
             let Some(frame) = frame else {
                 return Poll::Ready(None);
             };
-            let Ok(frame) = frame else {
-                return Poll::Ready(Some(Err(Fault::BadRequest)));
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) if error.is_parse() => return Poll::Ready(Some(Err(Fault::BadRequest))),
+                Err(_) => return Poll::Ready(Some(Err(Fault::ClientLeft))),
             };
             let Ok(data) = frame.into_data() else {
                 continue;
@@ -106,14 +108,25 @@ pub(crate) struct Relayed {
     pub(crate) answer: Answer,
     pub(crate) transit: Arc<Transit>,
     pub(crate) drain: Arc<Drain>,
+    /// It broke off, and hyper was given the time to write what came before.
+    pub(crate) failed: bool,
 }
 
 impl Relayed {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        if self.failed {
+            return Poll::Ready(Some(Err(Aborted)));
+        }
         if self.drain.is_over() {
             self.answer.stop(Fault::Stopping);
         }
         let frame = ready!(Pin::new(&mut self.answer).poll_frame(cx));
+        if matches!(frame, Some(Err(Aborted))) {
+            // hyper drops what it has not written when a body fails: fail in the next turn.
+            self.failed = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if frame.is_some() && self.answer.read_ns() > 0 {
             self.transit.handed_over(self.answer.read_ns(), now_ns());
         }

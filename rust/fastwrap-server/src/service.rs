@@ -60,7 +60,9 @@ impl Service {
         let transit = exchange.transit();
         let drain = Arc::clone(&self.drain);
         let response = self.relay.send(exchange, head, payload).await;
-        response.map(|answer| Download::Relayed(Box::new(Relayed { answer, transit, drain })))
+        response.map(|answer| {
+            Download::Relayed(Box::new(Relayed { answer, transit, drain, failed: false }))
+        })
     }
 }
 
