@@ -42,7 +42,8 @@ class RecordingLog:
 
     def push(self, at_ns: int, used_bytes: Sequence[int]) -> None:
         with self.changed:
-            assert self.uuids is not None and len(used_bytes) == len(self.uuids)
+            assert self.uuids is not None
+            assert len(used_bytes) == len(self.uuids)
             self.pushes.append((at_ns, list(used_bytes)))
             self.changed.notify_all()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import FakeNvml, RecordingLog
+    from gpu.conftest import FakeNvml, RecordingLog
 
 MACHINE = ("gpu GPU-aaaa-1 100", "gpu GPU-aabb-2 200", "gpu GPU-cccc-3 300")
 A, B, C = "GPU-aaaa-1", "GPU-aabb-2", "GPU-cccc-3"

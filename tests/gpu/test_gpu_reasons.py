@@ -12,13 +12,13 @@ from ctypes.util import find_library
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-import pynvml  # type: ignore[import-untyped]
+import pynvml  # noqa: TID251 (its codes are compared with ours)
 import pytest
 
 from fastwrap import gpu
 
 if TYPE_CHECKING:
-    from conftest import FakeNvml, RecordingLog
+    from gpu.conftest import FakeNvml, RecordingLog
 
 DEADLINE_S = 20.0
 REASON_OF = {
@@ -174,7 +174,8 @@ def test_memory_v2_leaves_out_what_the_driver_reserved(
     assert log.until_pushes(1)[0][1] == [1000]
 
 
-def test_off_reads_nothing(nvml: FakeNvml, log: RecordingLog) -> None:
+@pytest.mark.usefixtures("nvml")
+def test_off_reads_nothing(log: RecordingLog) -> None:
     assert gpu.start_sampler("off", log) is None
     assert log.reasons == ["disabled"]
     assert not any(thread.name == "fastwrap-gpu" for thread in threading.enumerate())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+
 from proxy.processes import Process, Proxy
 from proxy.scripted import ScriptedEngine, chat
 

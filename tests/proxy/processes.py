@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
+
 from proxy.client import ask
 
 COMMAND = str(Path(sys.executable).with_name("fastwrap"))
@@ -72,6 +73,15 @@ class Process:
             with contextlib.suppress(OSError):
                 pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+    @property
+    def descriptors(self) -> int:
+        """Open files and sockets of all its processes together."""
+        count = 0
+        for pid in self.pids:
+            with contextlib.suppress(OSError):
+                count += len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        return count
 
     def stop(self) -> None:
         if self.process.poll() is None:

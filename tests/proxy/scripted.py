@@ -191,6 +191,16 @@ def chat(turn: Turn) -> None:
         turn.json({"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": counts})
 
 
+def whole(body: bytes, headers: Headers = ()) -> Script:
+    """Answer with a body."""
+    return lambda turn: turn.answer(body, 200, headers)
+
+
+def streams(pieces: Sequence[bytes]) -> Script:
+    """Answer with a stream that comes in these pieces."""
+    return lambda turn: turn.stream(pieces)
+
+
 class ScriptedEngine:
     """Listens; answers every request by the script that is set when it arrives. `/health` is always well."""
 

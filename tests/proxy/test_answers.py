@@ -12,7 +12,7 @@ import pytest
 from proxy.blocks import block_of, without_blocks
 from proxy.client import CHAT, Call, ask, post, stream
 from proxy.processes import Proxy
-from proxy.scripted import DONE, ScriptedEngine, Turn, delta
+from proxy.scripted import DONE, ScriptedEngine, Turn, delta, streams, whole
 
 PLAIN = [("content-type", "text/plain")]
 
@@ -79,7 +79,7 @@ def test_compressed_answers_pass_untouched(proxy: Proxy, engine: ScriptedEngine)
 def test_what_is_not_measured_is_not_touched(proxy: Proxy, engine: ScriptedEngine) -> None:
     body = b'{"choices":[{"index":0,"finish_reason":"stop"}]}'
     for content_type in ("application/json", "text/event-stream"):
-        engine.use(lambda turn, kind=content_type: turn.answer(body, 200, [("content-type", kind)]))
+        engine.use(whole(body, [("content-type", content_type)]))
         assert ask(proxy.url, "POST", "/tokenize", body=b"{}").body == body
     engine.use(lambda turn: turn.answer(b"%PDF", 200, PLAIN))
     assert post(proxy.url).body == b"%PDF"
@@ -141,7 +141,7 @@ def test_framing_is_kept(proxy: Proxy, engine: ScriptedEngine, newline: bytes) -
     for _ in range(10):
         cuts = sorted(chance.sample(range(len(body)), 20))
         pieces = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True) if a < b]
-        engine.use(lambda turn, pieces=pieces: turn.stream(pieces))
+        engine.use(streams(pieces))
         stripped, blocks = without_blocks(stream(proxy.url).body)
         assert (stripped, len(blocks)) == (body, 1)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from proxy.client import CHAT, Call, post, post_open, stream_open
-from proxy.processes import DEADLINE_S, Proxy
+from proxy.processes import DEADLINE_S, Proxy, until
 from proxy.scripted import Script, ScriptedEngine, Turn, delta
 
 #: What is promised is 250 ms at the 99th percentile; a test machine may be busy.
@@ -127,6 +127,20 @@ def test_others_do_not_notice(proxy: Proxy, engine: ScriptedEngine) -> None:
     assert not staying.closed.is_set()
     stays.leave()
     assert staying.closed.wait(DEADLINE_S)
+
+
+def test_no_socket_leaks(proxy: Proxy, engine: ScriptedEngine) -> None:
+    post(proxy.url)
+    until(lambda: proxy.in_flight == 0, "nothing in flight")
+    before = proxy.descriptors
+    for begin in (in_prefill, in_a_stream, in_json):
+        for _ in range(20):
+            engine.use(watched := Watched(begin))
+            call = stream_open(proxy.url)
+            assert watched.waits.wait(DEADLINE_S)
+            call.leave()
+            assert watched.closed.wait(DEADLINE_S)
+    until(lambda: proxy.descriptors <= before + 2, "sockets are closed")
 
 
 def test_a_departure_after_the_end_is_none(proxy: Proxy) -> None:

@@ -184,16 +184,18 @@ def test_an_error_in_200_json(proxy: Proxy, engine: ScriptedEngine) -> None:
 
 def test_an_idle_connection_that_closed(proxy: Proxy, engine: ScriptedEngine) -> None:
     """The next POST goes over a new connection, and is executed once."""
+    closed = threading.Semaphore(0)
 
     def answer(turn: Turn) -> None:
         chat(turn)
         turn.close()
+        closed.release()
 
     engine.use(answer)
     with proxy.counts("complete", requests=20):
-        for _ in range(10):
-            assert post(proxy.url).status == 200
-            assert stream(proxy.url).events[-1] == "[DONE]"
+        for number in range(20):
+            assert (stream if number % 2 else post)(proxy.url).status == 200
+            assert closed.acquire(timeout=20)
     assert len(engine.requests) == 20
 
 

@@ -36,8 +36,8 @@ def steady(value: Any) -> Any:
     OpenAI's own service says "usage": null in every chunk where usage was asked for, and fastwrap asks: that is left.
     """
     if isinstance(value, dict):
-        kept = {name: inner for name, inner in value.items() if name not in VARYING and (name, inner) != ("usage", None)}
-        return {name: steady(inner) for name, inner in kept.items()}
+        members = [(name, inner) for name, inner in value.items() if (name, inner) != ("usage", None)]
+        return {name: steady(inner) for name, inner in members if name not in VARYING}
     return [steady(inner) for inner in value] if isinstance(value, list) else value
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import uvicorn
@@ -36,7 +36,7 @@ class Mounted:
 
 
 @contextlib.contextmanager
-def uvicorn_serves(app: Any, lifespan: str) -> Iterator[str]:
+def uvicorn_serves(app: Any, lifespan: Literal["on", "off"]) -> Iterator[str]:
     config = uvicorn.Config(app, port=0, lifespan=lifespan, log_level="error")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

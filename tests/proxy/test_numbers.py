@@ -80,7 +80,7 @@ def test_the_first_token_is_the_first_text(proxy: Proxy, engine: ScriptedEngine,
 
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
 def test_reasoning_is_text_but_no_answer(proxy: Proxy, engine: ScriptedEngine, name: str) -> None:
-    thought = delta(**{name: "hm"})
+    thought = event({"choices": [{"index": 0, "delta": {name: "hm"}, "finish_reason": None}]})
     block, _ = measured(proxy, engine, thought, thought, delta("a"), delta(finish="stop") + DONE)
     assert (block["ttft_ms"], block["first_answer_ms"], block["chunks"]) == (about(1), about(3), 3)
 

@@ -163,7 +163,7 @@ def test_only_the_engine_is_contacted(proxy: Proxy, engine: ScriptedEngine) -> N
 
 def test_the_environments_proxy_is_ignored(serve: Serve, engine: ScriptedEngine) -> None:
     other = ScriptedEngine()
-    environment = {name: other.url for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")}
+    environment = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), other.url)
     proxy = serve(engine.url, env={**environment, "NO_PROXY": "", "no_proxy": ""})
     assert post(proxy.url).status == 200
     assert ask(proxy.url, "GET", "/-/ready").status == 200

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,12 +53,12 @@ def test_a_name_and_a_port(serve: Serve, engine: ScriptedEngine) -> None:
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Iterator[tuple[trustme.CA, dict[str, str]]]:
+def authority(tmp_path: Path) -> tuple[trustme.CA, dict[str, str]]:
     """A certificate authority, and the environment of those who trust it."""
     made = trustme.CA()
     bundle = tmp_path / "ca.pem"
     made.cert_pem.write_to_path(str(bundle))
-    yield made, {"SSL_CERT_FILE": str(bundle)}
+    return made, {"SSL_CERT_FILE": str(bundle)}
 
 
 def speaks_tls(authority: trustme.CA, name: str) -> ScriptedEngine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import operator
 import re
 from dataclasses import dataclass
@@ -60,11 +61,11 @@ class Condition:
             found = target["metrics"].get(self.metric)
             if found is None:
                 reasons.append(
-                    f"{target['name']} has no {self.metric}, so that {self.text!r} cannot be told: too few answers "
-                    "for it (see --duration and --rounds), or it is not measured like this (see --mode, --pid)"
+                    f"{self.text}: {target['name']} has no {self.metric}: too few answers for it (see --duration, "
+                    "--rounds), or it is not measured like this (see --mode, --pid, --reference)"
                 )
             elif _OPERATORS[self.sign](found["value"], self.limit):
-                reasons.append(f"{target['name']}: {self.metric} is {found['value']:.6g}, and {self.text!r} fails")
+                reasons.append(f"{self.text}: {target['name']} has {found['value']:.6g}")
         return reasons
 
     def _concerns(self, name: str, settings: dict[str, Any]) -> bool:
@@ -91,12 +92,14 @@ def parse(text: str, targets: Sequence[str]) -> Condition:
     Raises:
         ConditionError: If it is none.
     """
+    if text == "help":
+        raise ConditionError(f"the metrics are:\n{_listed()}")
     found = _FORM.fullmatch(text)
     try:
         limit = float(found["number"]) if found else float("nan")
     except ValueError:
-        found = None
-    if found is None:
+        limit = float("nan")
+    if found is None or math.isnan(limit):
         raise ConditionError(
             f"{text!r} is no condition: write METRIC OPERATOR NUMBER, as in 'added_p99_us > 500' or "
             f"'NAME.p50_us >= 1e3'; operators are {' '.join(_OPERATORS)}"
@@ -106,7 +109,7 @@ def parse(text: str, targets: Sequence[str]) -> Condition:
     if metric not in metrics:
         near = difflib.get_close_matches(metric, metrics, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ConditionError(f"there is no metric {metric!r}; {hint}They are:\n{', '.join(metrics)}")
+        raise ConditionError(f"there is no metric {metric!r}; {hint}The metrics are:\n{_listed()}")
     if target is not None and target not in targets:
         raise ConditionError(f"there is no target {target!r}; they are {', '.join(targets)}")
     if is_comparison(metric) and len(targets) < 2:  # noqa: PLR2004 (two can be compared)
@@ -114,3 +117,7 @@ def parse(text: str, targets: Sequence[str]) -> Condition:
             f"{metric} compares targets, and there is only one: name the baseline first, then the other"
         )
     return Condition(text, target, metric, found["sign"], limit)
+
+
+def _listed() -> str:
+    return ", ".join(_native.bench_metrics())

@@ -15,13 +15,12 @@ _TIMED = (("us", "Latency"), ("ttft_us", "Time to first content"), ("icl_us", "B
 _ROUNDS = (("p50_us", "Latency"), ("ttft_p50_us", "Time to first content"), ("icl_p50_us", "Between chunks"))
 #: Where the axis of the percentiles has its marks.
 _MARKS = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
-#: A distribution ends at the slowest answer, which has no place on a logarithmic axis: nearly there.
-_LAST = 1e-7
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: 1.5rem 0; font-variant-numeric: tabular-nums }
-th, td { padding: .15rem .9rem; text-align: right; white-space: pre } th:first-child, td:first-child { text-align: left }
+th, td { padding: .15rem .9rem; text-align: right; white-space: pre }
+th:first-child, td:first-child { text-align: left }
 thead th { border-bottom: 1px solid #999 } tr.main td { font-weight: 600; border-top: 1px solid #ddd }
 .warning { background: #fff3cd; padding: .5rem 1rem } summary { cursor: pointer } pre { overflow: auto }
 """
@@ -92,7 +91,7 @@ def _figures(report: dict[str, Any]) -> Iterator[str]:
         for target in report["targets"]:
             points = target["distributions"].get(key, [])
             if points:
-                rarity = [1 / max(1 - fraction, _LAST) for fraction, _ in points]
+                rarity = _rarity([fraction for fraction, _ in points])
                 percent = [f"{fraction:.5%}" for fraction, _ in points]
                 times = [time for _, time in points]
                 hover = "%{customdata}: %{y:,.1f} µs"
@@ -109,6 +108,14 @@ def _figures(report: dict[str, Any]) -> Iterator[str]:
                 numbers = [*range(1, len(medians) + 1)]
                 figure.add_scatter(x=numbers, y=medians, name=target["name"], mode="lines+markers")
         yield _drawn(figure, f"{title}: median of each round", {"title": "round", "dtick": 1}, "linear")
+
+
+def _rarity(fractions: list[float]) -> list[float]:
+    """One in how many is slower; the slowest of all, than which none is, stands a step further right."""
+    found: list[float] = []
+    for fraction in fractions:
+        found.append(1 / (1 - fraction) if fraction < 1 else 2 * (found[-1] if found else 1.0))
+    return found
 
 
 def _drawn(figure: Any, title: str, axis: dict[str, Any], scale: str) -> str:

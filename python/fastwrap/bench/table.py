@@ -17,15 +17,17 @@ _TIMED = (
     ("Time to first content, µs", "ttft_"),
     ("Between chunks, µs", "icl_"),
 )
-_COSTS = (
+_THROUGHPUT = (
     ("requests/s", "requests_per_s"),
-    ("streams/s", "streams_per_s"),
     ("chunks/s", "chunks_per_s"),
+    ("answers", "requests"),
+    ("errors", "errors"),
+)
+_COST = (
     ("CPU µs/request", "cpu_us_per_request"),
     ("CPU µs/chunk", "cpu_us_per_chunk"),
-    ("CPU cores", "cpu_cores"),
-    ("RSS MiB", "rss_mib"),
-    ("errors", "errors"),
+    ("CPUs busy", "cpu_cores"),
+    ("RSS, MiB", "rss_mib"),
 )
 #: What is later than this has been held up by the generator itself.
 _LATE_US = 1000.0
@@ -74,7 +76,9 @@ def tables(report: dict[str, Any]) -> list[Table]:
             kinds.append((f"  added ÷ {reference}'s", f"added_{stem}{{}}_ratio"))
         found.append(_table(title, _QUANTILES, kinds, targets))
     base = reference or baseline
-    found.append(_table("Throughput and cost", _COSTS, [("", "{}"), (f"  ÷ {base}", "{}_ratio")], targets))
+    kinds = [("", "{}"), (f"  ÷ {base}", "{}_ratio")]
+    found.append(_table("Throughput", _THROUGHPUT, kinds, targets))
+    found.append(_table("Cost", _COST, kinds, targets))
     return [table for table in found if table.rows]
 
 

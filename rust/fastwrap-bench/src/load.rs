@@ -98,7 +98,11 @@ impl Driver {
             slice.fail(Failure::Timeout, shared.open + unsent);
             shared.last_ns = now_ns();
         }
-        slice.elapsed_ns = shared.last_ns.saturating_sub(start_ns);
+        let elapsed_ns = shared.last_ns.saturating_sub(start_ns);
+        slice.elapsed_ns = elapsed_ns.max(nanoseconds(settings.duration));
+        if slice.rss_bytes.is_none() {
+            slice.rss_bytes = self.pid.and_then(|pid| Some(process::usage(pid).ok()?.rss_bytes));
+        }
         slice.cpu_ns = before_ns.and_then(|before_ns| Some(cpu_ns()?.saturating_sub(before_ns)));
         slice
     }

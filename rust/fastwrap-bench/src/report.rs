@@ -157,7 +157,7 @@ impl Report {
         for (name, number) in RATES.into_iter().chain(COSTS) {
             let own = self.series(index, number);
             add(&mut found, name.to_owned(), self.level(&own));
-            if index != self.base() {
+            if index != 0 && index != self.base() {
                 let ratio = paired(&own, &self.series(self.base(), number), |a, b| a / b);
                 add(&mut found, format!("{name}_ratio"), self.level(&ratio));
             }
@@ -336,7 +336,11 @@ mod tests {
         let fastwrap = &report["targets"][1]["metrics"];
         assert!(near(&fastwrap["added_p50_ratio"], 0.5));
         assert!(near(&fastwrap["cpu_us_per_chunk_ratio"], 2.0));
-        assert_eq!(report["targets"][2]["metrics"]["added_p50_ratio"], Value::Null);
+        for (index, metric) in
+            [(2, "added_p50_ratio"), (2, "requests_per_s_ratio"), (0, "requests_per_s_ratio")]
+        {
+            assert_eq!(report["targets"][index]["metrics"][metric], Value::Null);
+        }
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub(crate) struct Slice {
     pub(crate) errors: BTreeMap<Failure, u64>,
     /// How often a client connected anew in the middle of a slice.
     pub(crate) reconnects: u64,
-    /// From the slice's start to its last answer's end.
+    /// From the slice's start to its last answer's end, at least what the slice was to last.
     pub(crate) elapsed_ns: u64,
     /// CPU time of the target's processes.
     pub(crate) cpu_ns: Option<u64>,

@@ -56,9 +56,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stamped<S> {
 }
 
 impl<S> Stamped<S> {
-    fn stamp_write(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// Stamps a write with the moment before it: on a busy machine the engine runs on this very CPU, and may have
+    /// answered, before the call returns.
+    fn stamp_write(
+        &self,
+        began_ns: u64,
+        result: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(_)) = result {
-            self.stamps.written_ns.store(now_ns(), Ordering::Relaxed);
+            self.stamps.written_ns.store(began_ns, Ordering::Relaxed);
         }
         result
     }
@@ -70,8 +76,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stamped<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        let began_ns = now_ns();
         let result = Pin::new(&mut self.socket).poll_write(cx, buf);
-        self.stamp_write(result)
+        self.stamp_write(began_ns, result)
     }
 
     fn poll_write_vectored(
@@ -79,8 +86,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stamped<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let began_ns = now_ns();
         let result = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
-        self.stamp_write(result)
+        self.stamp_write(began_ns, result)
     }
 
     fn is_write_vectored(&self) -> bool {
