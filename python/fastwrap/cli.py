@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastwrap import _native
+from fastwrap.bench import bench
 from fastwrap.errors import FastwrapError
 from fastwrap.options import SettingsCommand, settings_from, settings_options
 from fastwrap.simulation import engine_options
@@ -197,3 +198,6 @@ def engine(host: str, port: int, **options: Any) -> None:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+main.add_command(bench)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +71,17 @@ def test_requests_in_flight_are_those_of_all_workers(serve: Serve, engine: Scrip
     gate.set()
     assert all(call.answer().events[-1] == "[DONE]" for call in calls)
     until(lambda: proxy.in_flight == 0, "nothing in flight")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sends a signal to one thread")
+def test_a_signal_that_another_thread_gets_is_not_lost(serve: Serve, engine: ScriptedEngine) -> None:
+    """The kernel may choose any thread; Python's handlers run in the main thread only."""
+    proxy = serve(engine.url)
+    pid = proxy.process.pid
+    others = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir() if int(task.name) != pid]
+    assert others
+    assert ctypes.CDLL(None).tgkill(pid, others[0], int(signal.SIGTERM)) == 0
+    proxy.process.wait(GRACE_S + 2)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

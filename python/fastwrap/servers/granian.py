@@ -30,6 +30,7 @@ _MAX_CONNECTIONS = 65_536
 #: ``PR_SET_PDEATHSIG`` of Linux' prctl(2).
 _SIGNAL_AT_PARENTS_DEATH = 1
 _LONGEST_START_SECONDS = 30.0
+_LONGEST_SLEEP_SECONDS = 0.5
 
 
 def _load(settings: Settings, counters_directory: str | None, parent: int) -> Application:
@@ -49,18 +50,34 @@ def _end_with_parent(parent: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _announce(host: str, port: int, on_start: Callable[[str, int], None]) -> None:
-    """Call ``on_start`` when the workers accept connections; Granian itself does not tell."""
+class _Wakening(threading.Event):
+    """What Granian's main thread waits on as soon as its workers are spawned.
 
-    def wait() -> None:
+    It says when they accept connections, which Granian does not tell: here and not in a thread, for a worker that is
+    forked while a thread imports something waits for that import for ever. And it wakes now and then: Python handles
+    a signal in the main thread only, and sleeps on if the kernel gave it to another one.
+    """
+
+    def __init__(self, host: str, port: int, on_start: Callable[[str, int], None]) -> None:
+        super().__init__()
+        self._address = (host, port)
+        self._on_start: Callable[[str, int], None] | None = on_start
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if self._on_start is not None:
+            self._announce(self._on_start)
+            self._on_start = None
+        while not super().wait(_LONGEST_SLEEP_SECONDS if timeout is None else timeout):
+            if timeout is not None:
+                return False
+        return True
+
+    def _announce(self, on_start: Callable[[str, int], None]) -> None:
         deadline = time.monotonic() + _LONGEST_START_SECONDS
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
-                on_start(host, port)
+        while time.monotonic() < deadline and not super().wait(0.005):
+            with contextlib.suppress(OSError), socket.create_connection(self._address, timeout=1):
+                on_start(*self._address)
                 return
-            time.sleep(0.005)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def serve(settings: Settings, on_start: Callable[[str, int], None]) -> None:
@@ -95,6 +112,6 @@ def serve(settings: Settings, on_start: Callable[[str, int], None]) -> None:
             workers_kill_timeout=max(1, round(settings.grace)),
             respawn_failed_workers=True,
         )
-        server.on_startup(lambda: _announce(settings.host, port, on_start))
+        server.main_loop_interrupt = _Wakening(settings.host, port, on_start)
         counters_directory = directory if settings.workers > 1 else None
         server.serve(target_loader=partial(_load, settings, counters_directory, os.getpid()), wrap_loader=False)

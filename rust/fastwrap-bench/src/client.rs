@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
@@ -113,6 +114,10 @@ pub(crate) struct Client {
     pub(crate) shown: Option<Vec<u8>>,
 }
 
+/// An idle connection may be closed at any time, but not every time.
+const MAX_TRIES: u32 = 3;
+/// Who does not accept within this is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much of an unexpected body is shown.
 const SHOWN_BYTES: usize = 200;
 
@@ -136,7 +141,8 @@ impl Client {
             return Ok(());
         }
         self.connection = None;
-        let socket = Socket::connect(&self.endpoint.address, Rc::clone(&self.read_ns)).await?;
+        let connecting = Socket::connect(&self.endpoint.address, Rc::clone(&self.read_ns));
+        let socket = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await??;
         let handshake = http1::handshake(socket).await.map_err(std::io::Error::other)?;
         let mut connection = Connection { sender: handshake.0, driver: Some(handshake.1) };
         self.connects += 1;
@@ -150,13 +156,14 @@ impl Client {
     /// Asks the endpoint's question; the answer's times are in `reader`. Gives the answer and when its last byte came.
     pub(crate) async fn ask(&mut self) -> Result<(Answer, u64), Failure> {
         let mut request = self.endpoint.request();
-        loop {
+        for _ in 0..MAX_TRIES {
             match self.send(request).await {
                 Ok(result) => return result,
                 // The connection had been closed before anything was sent: that is no answer.
                 Err(unsent) => request = unsent,
             }
         }
+        Err(Failure::Closed)
     }
 
     /// Sends a request and reads its answer, or gives the request back if it was not sent.
