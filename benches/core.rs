@@ -1,5 +1,7 @@
 //! What the core costs: `cargo bench -p fastwrap-core --bench core`. Every bench asserts its answer before it is timed.
 
+#![allow(missing_docs, clippy::indexing_slicing, clippy::unwrap_used)] // here as in a test a panic is the report
+
 use std::hint::black_box;
 
 use bytes::Bytes;
@@ -30,7 +32,9 @@ fn read_all(stream: &[u8]) -> usize {
 
 fn answer(bytes: usize) -> String {
     let text = "All work and no play makes Jack a dull boy. ".repeat(bytes / 44);
-    format!(r#"{{"id":"1","choices":[{{"index":0,"message":{{"content":"{text}"}}}}],"usage":{{"prompt_tokens":5}}}}"#)
+    format!(
+        r#"{{"id":"1","choices":[{{"index":0,"message":{{"content":"{text}"}}}}],"usage":{{"prompt_tokens":5}}}}"#
+    )
 }
 
 fn events(criterion: &mut Criterion) {
@@ -38,7 +42,9 @@ fn events(criterion: &mut Criterion) {
     assert_eq!(read_all(stream.as_bytes()), EVENTS);
     let mut group = criterion.benchmark_group("events");
     group.throughput(Throughput::Elements(EVENTS as u64));
-    group.bench_function("decode and read", |bench| bench.iter(|| read_all(black_box(stream.as_bytes()))));
+    group.bench_function("decode and read", |bench| {
+        bench.iter(|| read_all(black_box(stream.as_bytes())))
+    });
 }
 
 fn splice(criterion: &mut Criterion) {

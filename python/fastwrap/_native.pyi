@@ -185,6 +185,7 @@ class Meter:
         usage_in_chunks: bool,
         closes_after_stream: bool,
         engine_member: str | None,
+        engine_member_with_usage: bool,
         engine_fields: Sequence[tuple[str, str, float]],
     ) -> None:
         """Say what the engine is, for requests that begin from now on (see ``fastwrap.backends``)."""

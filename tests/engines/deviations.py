@@ -14,13 +14,12 @@ if TYPE_CHECKING:
     from engines.wire import Json
 
 
-def without(site: Site, body: Json, events: Sequence[Json | None], *, ours: bool) -> list[Json | None]:
-    """Return the events without the members that are known to differ; `ours` came through fastwrap."""
+def without(site: Site, body: Json, events: Sequence[Json | None]) -> list[Json | None]:
+    """Return the events without the members that are known to differ."""
     asked = (body.get("stream_options") or {}).get("include_usage")
-    names = set()
-    if site.kind.name == "vllm" and not asked:
-        if ours:  # --enable-per-request-metrics: they come with usage, and stay when that is taken out
-            names.add("metrics")
-        if body.get("n", 1) > 1:  # stands in the last choice's last chunk alone, not in every choice's
-            names.add("system_fingerprint")
-    return [event and {name: value for name, value in event.items() if name not in names} for event in events]
+    if site.kind.name != "vllm" or asked or body.get("n", 1) == 1:
+        return list(events)
+    # Direct, it stands in every choice's last chunk; asked for usage, vLLM tells it only when the others have gone.
+    return [
+        event and {name: value for name, value in event.items() if name != "system_fingerprint"} for event in events
+    ]

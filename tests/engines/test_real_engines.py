@@ -47,8 +47,8 @@ def same_answer(site: Site, path: str, body: Json, way: str = "native") -> tuple
     return wire.loads(direct.body), value
 
 
-def shapes(site: Site, body: Json, events: list[str], *, ours: bool) -> dict[int, Shape]:
-    return wire.shapes(deviations.without(site, body, [wire.data(event) for event in events], ours=ours))
+def shapes(site: Site, body: Json, events: list[str]) -> dict[int, Shape]:
+    return wire.shapes(deviations.without(site, body, [wire.data(event) for event in events]))
 
 
 def same_stream(site: Site, path: str, body: Json, way: str = "native") -> tuple[list[str], Json]:
@@ -59,7 +59,7 @@ def same_stream(site: Site, path: str, body: Json, way: str = "native") -> tuple
     events, block, at = wire.answer_events(through)
     ours, theirs = ([wire.steady(event) for event in some] for some in (events, direct.events))
     if site.kind.merges or body.get("n", 1) > 1:  # choices take turns as they like
-        assert shapes(site, body, ours, ours=True) == shapes(site, body, theirs, ours=False)
+        assert shapes(site, body, ours) == shapes(site, body, theirs)
     else:
         assert ours == theirs
     assert at == blocks.place(events)

@@ -29,6 +29,7 @@ class Backend:
         usage_in_chunks: Who asks for usage gets it in every chunk, not only in one of its own.
         closes_after_stream: It closes the connection after a stream, though it promised to keep it.
         engine_member: The member of an answer, or of a chunk, that holds the engine's own numbers.
+        engine_member_with_usage: In a stream that member comes only to those who ask for usage.
         engine_fields: Which of them are taken over: its name, the name under ``engine``, and a factor.
     """
 
@@ -41,6 +42,7 @@ class Backend:
     usage_in_chunks: bool = False
     closes_after_stream: bool = False
     engine_member: str | None = None
+    engine_member_with_usage: bool = False
     engine_fields: tuple[tuple[str, str, float], ...] = ()
 
     def apply(self, meter: Meter) -> None:
@@ -53,6 +55,7 @@ class Backend:
             usage_in_chunks=self.usage_in_chunks,
             closes_after_stream=self.closes_after_stream,
             engine_member=self.engine_member,
+            engine_member_with_usage=self.engine_member_with_usage,
             engine_fields=self.engine_fields,
         )
 

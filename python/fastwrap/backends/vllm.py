@@ -23,6 +23,7 @@ BACKEND = Backend(
     health_path="/health",
     recognises=_recognises,
     engine_member="metrics",
+    engine_member_with_usage=True,
     engine_fields=(
         ("queue_time_ms", "queue_ms", 1.0),
         ("time_to_first_token_ms", "ttft_ms", 1.0),

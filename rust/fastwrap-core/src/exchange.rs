@@ -137,6 +137,10 @@ impl Render for Context {
             self.engine = Some(numbers);
         }
     }
+
+    fn comes_with_usage(&self) -> Option<&str> {
+        self.profile.engine_member.as_deref().filter(|_| self.profile.engine_member_with_usage)
+    }
 }
 
 /// The state of one request.

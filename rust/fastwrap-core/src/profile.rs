@@ -28,6 +28,8 @@ pub struct Profile {
     pub closes_after_stream: bool,
     /// The member of an answer, or of a chunk, that holds the engine's own numbers.
     pub engine_member: Option<String>,
+    /// In a stream that member comes only to those who ask for usage.
+    pub engine_member_with_usage: bool,
     /// Which of them are taken over.
     pub engine_fields: Vec<EngineField>,
 }
@@ -43,6 +45,7 @@ impl Default for Profile {
             usage_in_chunks: false,
             closes_after_stream: false,
             engine_member: None,
+            engine_member_with_usage: false,
             engine_fields: Vec::new(),
         }
     }

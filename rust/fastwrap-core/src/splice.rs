@@ -143,11 +143,11 @@ pub fn remove(text: &[u8], name: &str) -> Result<Vec<u8>, Refusal> {
     Ok(out)
 }
 
-/// The members of `from` that `into` lacks, as `"a":1,"b":2`; `except` is left out. Empty if there are none.
+/// The members of `from` that `into` lacks, as `"a":1,"b":2`, without those named by `except`. Empty if there are none.
 ///
 /// # Errors
 /// If either is no JSON object.
-pub fn missing_members(from: &[u8], into: &[u8], except: &str) -> Result<Vec<u8>, Refusal> {
+pub fn missing_members(from: &[u8], into: &[u8], except: &[&str]) -> Result<Vec<u8>, Refusal> {
     let mut present = Vec::new();
     let mut scanner = Scanner::new(into);
     scanner.enter_object()?;
@@ -160,7 +160,7 @@ pub fn missing_members(from: &[u8], into: &[u8], except: &str) -> Result<Vec<u8>
     scanner.enter_object()?;
     while let Some(key) = scanner.next_key()? {
         let value = scanner.value()?;
-        if present.contains(&key) || is_key(key, except) {
+        if present.contains(&key) || except.iter().any(|name| is_key(key, name)) {
             continue;
         }
         if !out.is_empty() {

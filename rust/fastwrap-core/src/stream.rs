@@ -73,6 +73,10 @@ pub trait Render {
     fn render(&mut self, timeline: &Timeline) -> Option<Bytes>;
     /// Looks at the data of an event that may hold the engine's own numbers.
     fn engine_numbers(&mut self, data: &[u8]);
+    /// The member that the engine sends only to those who ask for usage, if there is one.
+    fn comes_with_usage(&self) -> Option<&str> {
+        None
+    }
 }
 
 #[derive(Debug)]
@@ -275,7 +279,7 @@ impl Stream {
         }
         // The data of several lines cannot be changed without changing the framing: it passes as it is.
         let place = frame.data.clone().filter(|_| frame.more_data.is_empty());
-        self.decide_reading(reading, &data, place)
+        self.decide_reading(reading, &data, place, render.comes_with_usage())
     }
 
     fn decide_reading(
@@ -283,6 +287,7 @@ impl Stream {
         reading: Reading,
         data: &[u8],
         place: Option<Range<usize>>,
+        comes_with_usage: Option<&str>,
     ) -> Decision {
         if let Some(error) = reading.error {
             self.end.error.get_or_insert(error);
@@ -301,8 +306,9 @@ impl Stream {
             self.settings.strip_usage = false;
         }
         if reading.is_usage_only() && self.settings.strip_usage {
+            let except = ["usage", comes_with_usage.unwrap_or("usage")];
             let into = self.held.as_ref().map(Held::text).unwrap_or_default();
-            let members = splice::missing_members(data, &into, "usage").unwrap_or_default();
+            let members = splice::missing_members(data, &into, &except).unwrap_or_default();
             return Decision::Strip { members };
         }
         let rewrite = self.removes_usage() && counted;

@@ -150,6 +150,10 @@ impl Timeline {
         if self.chunks < 2 {
             return Err("fewer_than_2_chunks");
         }
+        if first == last {
+            // The engine, or the machine, gave all of it in one go: that says nothing about its pace.
+            return Err("all_in_one_read");
+        }
         #[allow(clippy::cast_precision_loss)] // both far below 2^53
         Ok(last.saturating_sub(first) as f64 / (tokens - 1) as f64)
     }

@@ -63,7 +63,7 @@ impl Meter {
         self.core.profile().backend.clone()
     }
 
-    #[pyo3(signature = (*, backend, stream_usage, done, usage_per_choice, usage_in_chunks, closes_after_stream, engine_member, engine_fields))]
+    #[pyo3(signature = (*, backend, stream_usage, done, usage_per_choice, usage_in_chunks, closes_after_stream, engine_member, engine_member_with_usage, engine_fields))]
     #[allow(clippy::too_many_arguments)] // keyword-only in Python
     fn set_profile(
         &self,
@@ -74,6 +74,7 @@ impl Meter {
         usage_in_chunks: bool,
         closes_after_stream: bool,
         engine_member: Option<String>,
+        engine_member_with_usage: bool,
         engine_fields: Vec<(String, String, f64)>,
     ) {
         let fields =
@@ -86,6 +87,7 @@ impl Meter {
             usage_in_chunks,
             closes_after_stream,
             engine_member,
+            engine_member_with_usage,
             engine_fields: fields.collect(),
         });
     }

@@ -11,11 +11,15 @@ const DONE: &str = "data: [DONE]\n\n";
 #[derive(Default)]
 struct Fixed {
     engine: Vec<String>,
+    comes_with_usage: Option<&'static str>,
 }
 
 impl Render for Fixed {
     fn render(&mut self, _: &Timeline) -> Option<Bytes> {
         Some(Bytes::from_static(BLOCK.as_bytes()))
+    }
+    fn comes_with_usage(&self) -> Option<&str> {
+        self.comes_with_usage
     }
     fn engine_numbers(&mut self, data: &[u8]) {
         self.engine.push(String::from_utf8_lossy(data).into_owned());
@@ -131,6 +135,14 @@ fn the_usage_chunk_goes_if_only_fastwrap_asked_and_its_members_move() {
     let bare = "data: {\"id\":\"x\",\"choices\":[],\"usage\":{}}\n\n";
     let (out, _) = whole(STRIP, &[FINISH, USAGE, bare, DONE]);
     assert!(out.contains("timings"), "{out}");
+}
+
+#[test]
+fn what_comes_only_with_usage_goes_with_it() {
+    let mut run = Run::new(STRIP);
+    run.render.comes_with_usage = Some("timings");
+    let out = run.feed(&[TEXT, FINISH, USAGE, DONE].concat());
+    assert!(out.contains("],\"id\":\"x\",\"performance\""), "{out}");
 }
 
 #[test]

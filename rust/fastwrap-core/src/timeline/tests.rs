@@ -96,6 +96,7 @@ fn time_per_output_token_is_absent_for_a_reason() {
     assert_eq!(reason(&two, Some(tokens(1))), "fewer_than_2_tokens");
     assert_eq!(reason(&two, Some(tokens(0))), "fewer_than_2_tokens");
     assert_eq!(reason(&two[..1], Some(tokens(9))), "fewer_than_2_chunks");
+    assert_eq!(reason(&[(110, TEXT), (110, TEXT)], Some(tokens(9))), "all_in_one_read");
     let mut timeline = timeline(&two);
     let second = read(Dialect::Choices, br#"{"choices":[{"index":1,"delta":{}}]}"#).unwrap();
     timeline.event(&second, 130 * MS, MS);
