@@ -22,15 +22,17 @@ _EPILOG = """\b
 Examples:
   fastwrap bench direct=http://127.0.0.1:8000 fastwrap=http://127.0.0.1:8080
       what fastwrap adds to a request, one at a time
-  fastwrap bench direct=... fastwrap=... --mode sse --concurrency 32 --pid fastwrap=4711
-      32 streams at once: time to first content, time between chunks, CPU a chunk
+  fastwrap bench direct=... fastwrap=... --mode sse --concurrency 32 \\
+    --pid fastwrap=4711
+      32 streams at once: first content, time between chunks, CPU a chunk
   fastwrap bench direct=... fastwrap=... --rate 200 --duration 5
-      as users come, 200 a second at random; a stall delays all who come meanwhile, and that counts
+      as users come, 200 a second at random: a stall delays all who come
+      meanwhile, and that counts
   fastwrap bench direct=... nginx=... fastwrap=... --reference nginx
       what fastwrap adds, divided by what nginx adds
   fastwrap bench direct=... fastwrap=... --request-bytes 8MiB
       prompts with images
-  fastwrap bench direct=... fastwrap=... --fail-if 'added_p99_us > 500' --fail-if 'errors > 0'
+  fastwrap bench direct=... fastwrap=... --fail-if 'added_p99_us > 500'
       for CI: the exit code is 1 if it is so
 
 \b
@@ -40,9 +42,12 @@ Nothing at hand to be measured? In two other terminals:
 
 \b
 To believe the numbers:
-  - All targets must lead to the same engine, which must answer the same every time.
-  - Give generator, proxy and engine CPUs of their own (taskset), or one together; say which.
-  - Look at the intervals: if they overlap 0, there is no difference to be seen; take more --rounds.
+  - All targets must lead to the same engine, which must answer the same
+    every time.
+  - Give generator, proxy and engine CPUs of their own (taskset), or one
+    together; say which.
+  - Look at the intervals: if they overlap 0, there is no difference to be
+    seen; take more --rounds.
 
 The exit code is 1 if a condition of --fail-if holds, or the run could not be made, else 0.
 """
