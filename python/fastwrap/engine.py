@@ -50,7 +50,7 @@ class Engine:
     def __init__(self, settings: Settings, meter: Meter) -> None:
         self._settings = settings
         self._meter = meter
-        self._upstream: Upstream | None = None
+        self._upstream: asyncio.Task[Upstream] | None = None
         self._backend: Backend = backends.backend("openai" if settings.backend == "auto" else settings.backend)
         self._backend.apply(meter)
         self._recognised = settings.backend != "auto"
@@ -71,7 +71,7 @@ class Engine:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
         if self._upstream is not None:
-            await self._upstream.close()
+            await (await self._upstream).close()
 
     async def state(self) -> State:
         """Ask whether the engine can serve; probes that come together share one question."""
@@ -112,8 +112,9 @@ class Engine:
 
     async def _get(self, path: str) -> Reply:
         if self._upstream is None:
-            self._upstream = await asyncio.to_thread(self._open)
-        return await self._upstream.get(path, _ASK_SECONDS)
+            self._upstream = asyncio.get_running_loop().create_task(asyncio.to_thread(self._open))
+        upstream = await asyncio.shield(self._upstream)
+        return await upstream.get(path, _ASK_SECONDS)
 
     def _open(self) -> Upstream:
         from fastwrap.upstream import Upstream  # noqa: PLC0415 (httpx takes 0.1 s: not before the first request)

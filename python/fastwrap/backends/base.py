@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from fastwrap._native import Meter
     from fastwrap.upstream import Reply
 
-#: Asks the engine for a path; None if it cannot be asked.
-Ask = Callable[[str], Awaitable["Reply | None"]]
+#: Asks the engine for a path; raises EngineError if it cannot be asked, or is still loading.
+Ask = Callable[[str], Awaitable["Reply"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +60,9 @@ class Backend:
         )
 
 
-def json_object(reply: Reply | None) -> dict[str, Any]:
+def json_object(reply: Reply) -> dict[str, Any]:
     """The JSON object of a successful reply; empty if it is anything else."""
-    if reply is None or reply.status != 200:  # noqa: PLR2004 (HTTP's OK)
+    if reply.status != 200:  # noqa: PLR2004 (HTTP's OK)
         return {}
     try:
         value = json.loads(reply.body)

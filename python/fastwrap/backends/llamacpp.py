@@ -7,7 +7,7 @@ from fastwrap.backends.base import Ask, Backend
 
 async def _recognises(ask: Ask) -> bool:
     reply = await ask("/")
-    return reply is not None and reply.headers.get("server") == "llama.cpp"
+    return reply.headers.get("server") == "llama.cpp"
 
 
 BACKEND = Backend(

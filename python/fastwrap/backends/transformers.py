@@ -10,7 +10,7 @@ _METHOD_NOT_ALLOWED = 405
 async def _recognises(ask: Ask) -> bool:
     """It has no route that names it; none but it has ``POST /load_model``."""
     reply = await ask("/load_model")
-    return reply is not None and reply.status == _METHOD_NOT_ALLOWED
+    return reply.status == _METHOD_NOT_ALLOWED
 
 
 BACKEND = Backend(name="transformers", health_path="/health", recognises=_recognises, stream_usage=False, done=False)

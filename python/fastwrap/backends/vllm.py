@@ -12,9 +12,10 @@ async def _recognises(ask: Ask) -> bool:
     if "version" not in json_object(await ask("/version")):
         return False
     models = await ask("/v1/models")
-    if models is not None and models.status == _UNAUTHORIZED:
+    if models.status == _UNAUTHORIZED:
         return True
-    return any(model.get("owned_by") == "vllm" for model in json_object(models).get("data", []))
+    data = json_object(models).get("data")
+    return isinstance(data, list) and any(isinstance(one, dict) and one.get("owned_by") == "vllm" for one in data)
 
 
 #: ``metrics`` is there under ``--enable-per-request-metrics``; its TTFT counts from scheduling, the queue excluded.
