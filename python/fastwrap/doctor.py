@@ -30,6 +30,7 @@ _OLDEST_PYTHON = (3, 10)
 _FEW_FILES = 4096
 _CONNECT_SECONDS = 3.0
 _ASK_SECONDS = 2.0
+_NO_ANSWER = 0
 #: For all questions to an engine together; and for a driver that does not answer.
 _ENGINE_SECONDS = 15.0
 _NVML_SECONDS = 10.0
@@ -268,15 +269,15 @@ async def _ask(upstream: str, took_ms: float) -> list[Check]:
 
     client = Upstream(upstream, connect_timeout=_ASK_SECONDS)
 
-    async def ask(path: str) -> Reply | None:
+    async def ask(path: str) -> Reply:
         try:
             return await client.get(path, _ASK_SECONDS)
         except EngineError:
-            return None
+            return Reply(_NO_ANSWER, {}, b"")
 
     try:
         try:
-            await client.get("/health", _ASK_SECONDS)
+            await client.get("/", _ASK_SECONDS)  # some engines generate a token for /health
         except EngineError as error:
             advice = "is it an HTTP server? https:// or http://? Is the engine still loading?"
             return [Check("engine", "problem", f"{upstream} accepts connections, but: {error}", advice)]
@@ -290,11 +291,11 @@ async def _ask(upstream: str, took_ms: float) -> list[Check]:
     if backend.name == "openai":
         advice = "if it is one of those that fastwrap knows: --backend NAME"
         kind = Check("engine", "ok", f"{found} (not recognised: taken for any OpenAI API)", advice)
-    return [kind, _health(backend.health_path, health.status if health else None), _models(models)]
+    return [kind, _health(backend.health_path, health.status), _models(models)]
 
 
-def _health(path: str, status: int | None) -> Check:
-    if status is not None and status < 500:  # noqa: PLR2004 (HTTP's first server error)
+def _health(path: str, status: int) -> Check:
+    if _NO_ANSWER < status < 500:  # noqa: PLR2004 (HTTP's first server error)
         return Check("health", "ok", f"{path}: {status}")
     advice = "the engine is still loading, or ill: see its log; /-/ready will answer 503 until then"
     return Check("health", "warning", f"{path}: {status or 'no answer'}", advice)
