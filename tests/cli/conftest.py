@@ -29,6 +29,16 @@ def clean_environment(**more: str) -> dict[str, str]:
     return {**kept, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8", **more}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _signals() -> Iterator[None]:
+    """A shell's background job ignores some signals, and so would what it starts: here they are as in a terminal."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGTERM)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
