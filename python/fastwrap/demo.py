@@ -61,7 +61,7 @@ _MEANINGS = {
     "gpu": "memory, energy, load by device",
     "concurrent_requests": "most in flight meanwhile",
     "backend": "the kind of engine",
-    "request_id": "in the log and headers",
+    "request_id": "x-request-id, or made here",
     "outcome": "how it ended",
 }
 _REASONS = {
