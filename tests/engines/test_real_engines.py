@@ -258,7 +258,7 @@ def test_pace_is_the_engines(site: Site, way: str) -> None:
     ratios: list[float] = []
     while not any(1 / 3 < ratio < 3 for ratio in ratios):
         block, own = own_numbers(site, way)
-        ratios.append(block["tpot_ms"] / own["tpot_ms"])
+        ratios.append((block["tpot_ms"] or 0.0) / own["tpot_ms"])
         assert len(ratios) < TRIES, ratios
 
 
