@@ -115,17 +115,6 @@ def test_chat_stream_with_usage(site: Site, way: str) -> None:
     blocks.check_stream(block, site, usages[0])
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["", "stream"])
-def test_overhead_is_the_smaller_part(site: Site, way: str, stream: bool) -> None:
-    """In one of several tries, for on a busy machine the engine may run before fastwrap has noted that it wrote."""
-    shares: list[float] = []
-    while not any(0 < share < 0.5 for share in shares):
-        text = wire.ask(site.through[way], requests.CHAT, requests.chat(site, stream=stream)).body
-        block = next(block for part in text.split("\n") if (block := wire.cut_block(part)[1]))
-        shares.append(block["proxy_overhead_ms"] / block["latency_ms"])
-        assert len(shares) < TRIES, shares
-
-
 def test_completions(site: Site) -> None:
     _, through = same_answer(site, requests.COMPLETIONS, requests.completions(site))
     assert through["choices"][0]["text"]
