@@ -4,21 +4,21 @@
 //! [`Exchange::sent`]; [`Exchange::response`]; [`Exchange::data`] any number of times; [`Exchange::finish`] or
 //! [`Exchange::fail`]. An exchange that is dropped before its end was cancelled by the client.
 
+mod context;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use serde_json::{Map, Value};
 
+use self::context::Context;
+pub use self::context::Transit;
 use crate::enrich::{self, Enrich};
 use crate::error::Fault;
 use crate::event::{self, Dialect};
 use crate::headers;
-use crate::memory::Mark;
 use crate::meter::Meter;
-use crate::performance::{Outcome, Performance, engine_numbers, milliseconds};
-use crate::profile::Profile;
+use crate::performance::{Outcome, Performance};
 use crate::request::Facts;
 use crate::route::Route;
 use crate::stream::{Render, Stream, StreamSettings};
@@ -26,25 +26,6 @@ use crate::timeline::Timeline;
 
 /// Largest JSON answer that is collected to be enriched; a larger one passes untouched.
 pub const MAX_JSON_BYTES: usize = 16 << 20;
-
-/// Time that chunks spent in fastwrap before the server took them; written by the server's side.
-#[derive(Debug, Default)]
-pub struct Transit {
-    sum_ns: AtomicU64,
-    count: AtomicU64,
-}
-
-impl Transit {
-    /// Bytes that left the engine's socket at `read_ns` were handed to the server.
-    pub fn handed_over(&self, read_ns: u64, now_ns: u64) {
-        self.sum_ns.fetch_add(now_ns.saturating_sub(read_ns), Ordering::Relaxed);
-        self.count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn mean_ns(&self) -> Option<u64> {
-        self.sum_ns.load(Ordering::Relaxed).checked_div(self.count.load(Ordering::Relaxed))
-    }
-}
 
 /// What is to be done with an answer whose head has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,79 +49,6 @@ enum Mode {
     Untouched,
     Collect { chunks: Vec<Bytes>, bytes: usize, hold: bool },
     Stream(Box<Stream>),
-}
-
-/// All that the block is made of, beside the timeline.
-struct Context {
-    meter: Arc<Meter>,
-    profile: Arc<Profile>,
-    enrich: Enrich,
-    began_ns: u64,
-    mark: Result<Mark, String>,
-    facts: Facts,
-    request_id: String,
-    transit: Arc<Transit>,
-    engine: Option<Map<String, Value>>,
-    streamed: bool,
-    outcome: Outcome,
-    /// When the part of the answer that is being handled was taken up.
-    now_ns: u64,
-    /// The block that the client got.
-    rendered: Option<Performance>,
-}
-
-impl Context {
-    fn performance(&mut self, timeline: &Timeline) -> Performance {
-        let mut performance = Performance {
-            backend: self.profile.backend.clone(),
-            request_id: self.request_id.clone(),
-            outcome: self.outcome.name(),
-            concurrent_requests: self.meter.peak_in_flight(self.began_ns),
-            ..Performance::default()
-        };
-        performance.set_timeline(timeline, self.streamed);
-        let window = self.mark.as_ref().map_err(Clone::clone);
-        let now_ns = self.now_ns;
-        performance.set_memory(window.and_then(|mark| self.meter.memory().window(mark, now_ns)));
-        performance.set_engine(self.engine.take());
-        match self.overhead_ns(timeline) {
-            #[allow(clippy::cast_precision_loss)] // 2^53 ns is 104 days
-            Some(ns) => performance.proxy_overhead_ms = Some(milliseconds(ns as f64)),
-            None => performance.without("proxy_overhead_ms", "not_sent"),
-        }
-        performance
-    }
-
-    /// The way in: received → written to the engine. The way out: a stream's chunks on the average from the socket to
-    /// the server; a collected answer from its last read to here.
-    fn overhead_ns(&self, timeline: &Timeline) -> Option<u64> {
-        let inward = timeline.sent_ns?.saturating_sub(timeline.received_ns);
-        let collected = || timeline.last_byte_ns.map(|read_ns| self.now_ns.saturating_sub(read_ns));
-        let outward = if self.streamed { self.transit.mean_ns() } else { None }.or_else(collected);
-        Some(inward + outward.unwrap_or(0))
-    }
-}
-
-impl Render for Context {
-    fn render(&mut self, timeline: &Timeline) -> Option<Bytes> {
-        if !self.enrich.any() {
-            return None;
-        }
-        let performance = self.performance(timeline);
-        let json = performance.to_json();
-        self.rendered = Some(performance);
-        Some(json)
-    }
-
-    fn engine_numbers(&mut self, data: &[u8]) {
-        if let Some(numbers) = engine_numbers(&self.profile, data) {
-            self.engine = Some(numbers);
-        }
-    }
-
-    fn comes_with_usage(&self) -> Option<&str> {
-        self.profile.engine_member.as_deref().filter(|_| self.profile.engine_member_with_usage)
-    }
 }
 
 /// The state of one request.

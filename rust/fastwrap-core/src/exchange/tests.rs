@@ -1,6 +1,9 @@
+use serde_json::Value;
+
 use super::*;
 use crate::counters::{Counters, private_cells};
 use crate::meter::Settings;
+use crate::profile::Profile;
 
 mod outcomes;
 

@@ -1,0 +1,108 @@
+//! All that a request's block is made of.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use crate::enrich::Enrich;
+use crate::memory::Mark;
+use crate::meter::Meter;
+use crate::performance::{Outcome, Performance, engine_numbers, milliseconds};
+use crate::profile::Profile;
+use crate::request::Facts;
+use crate::stream::Render;
+use crate::timeline::Timeline;
+
+/// Time that chunks spent in fastwrap before the server took them; written by the server's side.
+#[derive(Debug, Default)]
+pub struct Transit {
+    sum_ns: AtomicU64,
+    count: AtomicU64,
+}
+
+impl Transit {
+    /// Bytes that left the engine's socket at `read_ns` were handed to the server.
+    pub fn handed_over(&self, read_ns: u64, now_ns: u64) {
+        self.sum_ns.fetch_add(now_ns.saturating_sub(read_ns), Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn mean_ns(&self) -> Option<u64> {
+        self.sum_ns.load(Ordering::Relaxed).checked_div(self.count.load(Ordering::Relaxed))
+    }
+}
+
+/// All that the block is made of, beside the timeline.
+pub(super) struct Context {
+    pub(super) meter: Arc<Meter>,
+    pub(super) profile: Arc<Profile>,
+    pub(super) enrich: Enrich,
+    pub(super) began_ns: u64,
+    pub(super) mark: Result<Mark, String>,
+    pub(super) facts: Facts,
+    pub(super) request_id: String,
+    pub(super) transit: Arc<Transit>,
+    pub(super) engine: Option<Map<String, Value>>,
+    pub(super) streamed: bool,
+    pub(super) outcome: Outcome,
+    /// When the part of the answer that is being handled was taken up.
+    pub(super) now_ns: u64,
+    /// The block that the client got.
+    pub(super) rendered: Option<Performance>,
+}
+
+impl Context {
+    pub(super) fn performance(&mut self, timeline: &Timeline) -> Performance {
+        let mut performance = Performance {
+            backend: self.profile.backend.clone(),
+            request_id: self.request_id.clone(),
+            outcome: self.outcome.name(),
+            concurrent_requests: self.meter.peak_in_flight(self.began_ns),
+            ..Performance::default()
+        };
+        performance.set_timeline(timeline, self.streamed);
+        let window = self.mark.as_ref().map_err(Clone::clone);
+        let now_ns = self.now_ns;
+        performance.set_memory(window.and_then(|mark| self.meter.memory().window(mark, now_ns)));
+        performance.set_engine(self.engine.take());
+        match self.overhead_ns(timeline) {
+            #[allow(clippy::cast_precision_loss)] // 2^53 ns is 104 days
+            Some(ns) => performance.proxy_overhead_ms = Some(milliseconds(ns as f64)),
+            None => performance.without("proxy_overhead_ms", "not_sent"),
+        }
+        performance
+    }
+
+    /// The way in: received → written to the engine. The way out: a stream's chunks on the average from the socket to
+    /// the server; a collected answer from its last read to here.
+    fn overhead_ns(&self, timeline: &Timeline) -> Option<u64> {
+        let inward = timeline.sent_ns?.saturating_sub(timeline.received_ns);
+        let collected = || timeline.last_byte_ns.map(|read_ns| self.now_ns.saturating_sub(read_ns));
+        let outward = if self.streamed { self.transit.mean_ns() } else { None }.or_else(collected);
+        Some(inward + outward.unwrap_or(0))
+    }
+}
+
+impl Render for Context {
+    fn render(&mut self, timeline: &Timeline) -> Option<Bytes> {
+        if !self.enrich.any() {
+            return None;
+        }
+        let performance = self.performance(timeline);
+        let json = performance.to_json();
+        self.rendered = Some(performance);
+        Some(json)
+    }
+
+    fn engine_numbers(&mut self, data: &[u8]) {
+        if let Some(numbers) = engine_numbers(&self.profile, data) {
+            self.engine = Some(numbers);
+        }
+    }
+
+    fn comes_with_usage(&self) -> Option<&str> {
+        self.profile.engine_member.as_deref().filter(|_| self.profile.engine_member_with_usage)
+    }
+}
