@@ -181,8 +181,8 @@ impl Exchange {
             return Plan::Forward;
         };
         let enrich = self.context.enrich;
-        match content_type(response_headers).as_deref() {
-            Some("text/event-stream") => {
+        match content_type(response_headers) {
+            Some(name) if name.eq_ignore_ascii_case("text/event-stream") => {
                 self.context.streamed = true;
                 let strip_usage = self.strips_usage(route);
                 if enrich.places.any() || strip_usage {
@@ -198,8 +198,9 @@ impl Exchange {
                 })));
                 Plan::Forward
             }
-            Some("application/json")
-                if content_length(response_headers) <= MAX_JSON_BYTES as u64 =>
+            Some(name)
+                if name.eq_ignore_ascii_case("application/json")
+                    && content_length(response_headers) <= MAX_JSON_BYTES as u64 =>
             {
                 let hold = enrich.any();
                 self.mode = Mode::Collect { chunks: Vec::new(), bytes: 0, hold };
@@ -325,11 +326,14 @@ impl Exchange {
 
     fn add_headers(&self, block: &Bytes, response_headers: &mut HeaderMap) {
         let enrich = self.context.enrich;
-        if let (true, Ok(value)) = (enrich.header, HeaderValue::from_maybe_shared(block.clone())) {
+        if enrich.header
+            && let Ok(value) = HeaderValue::from_maybe_shared(block.clone())
+        {
             response_headers.insert(enrich::METRICS_HEADER, value);
         }
-        let timing = self.context.rendered.as_ref().map(Performance::to_server_timing);
-        if let (true, Some(Ok(value))) = (enrich.server_timing, timing.map(HeaderValue::try_from)) {
+        let timed = self.context.rendered.as_ref().filter(|_| enrich.server_timing);
+        let timing = timed.map(Performance::to_server_timing).map(HeaderValue::try_from);
+        if let Some(Ok(value)) = timing {
             response_headers.append(enrich::SERVER_TIMING_HEADER, value);
         }
     }
@@ -400,9 +404,9 @@ fn request_id(request_headers: &HeaderMap, now_ns: u64, in_flight: u64) -> Strin
         .map_or_else(|| format!("fw-{now_ns:x}-{in_flight:x}"), str::to_owned)
 }
 
-fn content_type(response_headers: &HeaderMap) -> Option<String> {
+fn content_type(response_headers: &HeaderMap) -> Option<&str> {
     let value = response_headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-    Some(value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase())
+    Some(value.split(';').next().unwrap_or(value).trim())
 }
 
 fn content_length(response_headers: &HeaderMap) -> u64 {

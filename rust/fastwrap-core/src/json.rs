@@ -62,10 +62,12 @@ impl<'a> Scanner<'a> {
         Err(SyntaxError { offset: self.at })
     }
 
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
+    #[inline]
     fn next_token(&mut self) -> Option<u8> {
         while let Some(byte) = self.peek() {
             if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
@@ -76,6 +78,7 @@ impl<'a> Scanner<'a> {
         None
     }
 
+    #[inline]
     fn expect(&mut self, wanted: u8) -> Result<()> {
         if self.next_token() == Some(wanted) {
             self.at += 1;
@@ -88,6 +91,7 @@ impl<'a> Scanner<'a> {
     ///
     /// # Errors
     /// If no value starts here.
+    #[inline]
     pub fn kind(&mut self) -> Result<Kind> {
         match self.next_token() {
             Some(b'{') => Ok(Kind::Object),
@@ -105,6 +109,7 @@ impl<'a> Scanner<'a> {
     ///
     /// # Errors
     /// If no object starts here.
+    #[inline]
     pub fn enter_object(&mut self) -> Result<()> {
         self.expect(b'{')?;
         self.fresh = true;
@@ -125,6 +130,7 @@ impl<'a> Scanner<'a> {
     ///
     /// # Errors
     /// If neither a member nor the end of the object stands here.
+    #[inline]
     pub fn next_key(&mut self) -> Result<Option<&'a [u8]>> {
         if !self.more(b'}')? {
             return Ok(None);
@@ -138,10 +144,12 @@ impl<'a> Scanner<'a> {
     ///
     /// # Errors
     /// If neither an item nor the end of the array stands here.
+    #[inline]
     pub fn next_item(&mut self) -> Result<bool> {
         self.more(b']')
     }
 
+    #[inline]
     fn more(&mut self, close: u8) -> Result<bool> {
         let fresh = std::mem::take(&mut self.fresh);
         match self.next_token() {
@@ -162,12 +170,15 @@ impl<'a> Scanner<'a> {
     ///
     /// # Errors
     /// If no well-formed string starts here.
+    #[inline]
     pub fn string(&mut self) -> Result<&'a [u8]> {
         self.expect(b'"')?;
         let start = self.at;
         loop {
-            self.skip_plain();
-            match self.peek() {
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            let plain = plain_bytes(rest);
+            self.at += plain;
+            match rest.get(plain) {
                 Some(b'"') => {
                     let text = self.bytes.get(start..self.at).unwrap_or_default();
                     self.at += 1;
@@ -176,28 +187,6 @@ impl<'a> Scanner<'a> {
                 Some(b'\\') => self.escape()?,
                 _ => return self.error(),
             }
-        }
-    }
-
-    /// Moves to the next quote, backslash or control character: eight bytes a step.
-    fn skip_plain(&mut self) {
-        const ONES: u64 = u64::MAX / 255;
-        const HIGH: u64 = ONES * 0x80;
-        let zero_byte = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-        while let Some(chunk) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
-            let word = u64::from_le_bytes(*chunk);
-            let quote = zero_byte(word ^ (ONES * u64::from(b'"')));
-            let backslash = zero_byte(word ^ (ONES * u64::from(b'\\')));
-            let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-            let stop = quote | backslash | control;
-            if stop != 0 {
-                self.at += (stop.trailing_zeros() / 8) as usize;
-                return;
-            }
-            self.at += 8;
-        }
-        while self.peek().is_some_and(|byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
-            self.at += 1;
         }
     }
 
@@ -258,6 +247,7 @@ impl<'a> Scanner<'a> {
         self.error()
     }
 
+    #[inline]
     fn scalar(&mut self, kind: Kind) -> Result<()> {
         match kind {
             Kind::String => self.string().map(|_| ()),
@@ -273,6 +263,7 @@ impl<'a> Scanner<'a> {
     ///
     /// # Errors
     /// If no well-formed value starts here, or it is nested deeper than [`MAX_DEPTH`].
+    #[inline]
     pub fn value(&mut self) -> Result<&'a [u8]> {
         let kind = self.kind()?;
         let start = self.at;
@@ -327,6 +318,49 @@ impl<'a> Scanner<'a> {
     pub fn end(&mut self) -> Result<()> {
         if self.next_token().is_none() { Ok(()) } else { self.error() }
     }
+}
+
+/// How many bytes there are before the next quote, backslash or control character.
+#[inline]
+fn plain_bytes(text: &[u8]) -> usize {
+    let Some(word) = text.first_chunk::<8>() else {
+        return text.iter().position(|byte| is_special(*byte)).unwrap_or(text.len());
+    };
+    // Most strings end here.
+    special_byte(*word).unwrap_or_else(|| plain_bytes_of_long(text))
+}
+
+fn plain_bytes_of_long(text: &[u8]) -> usize {
+    let (blocks, _) = text.as_chunks::<64>();
+    let is_plain =
+        |block: &&[u8; 64]| !block.iter().fold(false, |found, byte| found | is_special(*byte));
+    let plain = blocks.iter().take_while(is_plain).count() * 64;
+    let (words, rest) = text.get(plain..).unwrap_or_default().as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        if let Some(found) = special_byte(*word) {
+            return plain + at * 8 + found;
+        }
+    }
+    let rest = rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len());
+    plain + words.len() * 8 + rest
+}
+
+fn is_special(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..=0x1f)
+}
+
+/// The first special one of eight bytes, found in one step.
+#[inline]
+fn special_byte(word: [u8; 8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES * 0x80;
+    let zero_byte = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let word = u64::from_le_bytes(word);
+    let quote = zero_byte(word ^ (ONES * u64::from(b'"')));
+    let backslash = zero_byte(word ^ (ONES * u64::from(b'\\')));
+    let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+    let found = quote | backslash | control;
+    (found != 0).then(|| (found.trailing_zeros() / 8) as usize)
 }
 
 /// Which containers are open: a bit each, set for an object.

@@ -1,12 +1,29 @@
 //! Device memory over time, written by the sampler and read at a request's start and end.
 
+use std::sync::Arc;
+
 use crate::peak::PeakSince;
+
+/// Why a sampler may have nothing to say, beside `not_sampled`: there is none.
+pub const REASONS: [&str; 11] = [
+    "disabled",
+    "no_visible_device",
+    "library_not_found",
+    "driver_not_loaded",
+    "version_mismatch",
+    "not_supported",
+    "no_permission",
+    "gpu_lost",
+    "mig_unsupported",
+    "sampler_stalled",
+    "unknown_error",
+];
 
 /// One device's memory in a window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceWindow {
     /// The device's UUID.
-    pub uuid: String,
+    pub uuid: Arc<str>,
     /// Bytes in use at the window's start.
     pub start_bytes: u64,
     /// Bytes in use at its end.
@@ -44,12 +61,12 @@ pub struct Mark {
 /// The log of all samples.
 #[derive(Debug)]
 pub struct MemoryLog {
-    uuids: Vec<String>,
+    uuids: Vec<Arc<str>>,
     total: PeakSince,
     devices: Vec<PeakSince>,
     samples: u64,
     last_ns: u64,
-    unavailable: Option<String>,
+    unavailable: Option<&'static str>,
 }
 
 impl Default for MemoryLog {
@@ -60,7 +77,7 @@ impl Default for MemoryLog {
             devices: Vec::new(),
             samples: 0,
             last_ns: 0,
-            unavailable: Some("not_sampled".to_owned()),
+            unavailable: Some("not_sampled"),
         }
     }
 }
@@ -68,6 +85,7 @@ impl Default for MemoryLog {
 impl MemoryLog {
     /// Names the devices that will be sampled; forgets what was logged before.
     pub fn set_devices(&mut self, uuids: Vec<String>) {
+        let uuids: Vec<Arc<str>> = uuids.into_iter().map(Arc::from).collect();
         let devices = uuids.iter().map(|_| PeakSince::default()).collect();
         *self = Self { uuids, devices, ..Self::default() };
     }
@@ -83,8 +101,8 @@ impl MemoryLog {
         self.unavailable = None;
     }
 
-    /// Says that nothing can be read, and why.
-    pub fn set_unavailable(&mut self, reason: String) {
+    /// Says that nothing can be read, and why: one of [`REASONS`].
+    pub fn set_unavailable(&mut self, reason: &'static str) {
         self.unavailable = Some(reason);
     }
 
@@ -92,7 +110,7 @@ impl MemoryLog {
     ///
     /// # Errors
     /// The reason why there are no samples.
-    pub fn mark(&self, now_ns: u64) -> Result<Mark, String> {
+    pub fn mark(&self, now_ns: u64) -> Result<Mark, &'static str> {
         self.available(now_ns)?;
         let last = |peak: &PeakSince| peak.last().unwrap_or_default();
         Ok(Mark {
@@ -108,30 +126,30 @@ impl MemoryLog {
     ///
     /// # Errors
     /// The reason why there are no samples.
-    pub fn window(&self, mark: &Mark, now_ns: u64) -> Result<Window, String> {
+    pub fn window(&self, mark: &Mark, now_ns: u64) -> Result<Window, &'static str> {
         self.available(now_ns)?;
-        let window = |uuid: &str, peak: &PeakSince, start_bytes: u64| {
+        let window = |uuid: Arc<str>, peak: &PeakSince, start_bytes: u64| {
             let end_bytes = peak.last().unwrap_or(start_bytes);
             let peak_bytes =
                 peak.peak(mark.at_ns).unwrap_or(end_bytes).max(start_bytes).max(end_bytes);
-            DeviceWindow { uuid: uuid.to_owned(), start_bytes, end_bytes, peak_bytes }
+            DeviceWindow { uuid, start_bytes, end_bytes, peak_bytes }
         };
         let devices = self.uuids.iter().zip(&self.devices).zip(&mark.device_bytes);
         let samples = self.samples.saturating_sub(mark.samples);
         Ok(Window {
-            total: window("", &self.total, mark.total_bytes),
-            devices: devices.map(|((uuid, peak), start)| window(uuid, peak, *start)).collect(),
+            total: window(Arc::default(), &self.total, mark.total_bytes),
+            devices: devices
+                .map(|((uuid, peak), start)| window(Arc::clone(uuid), peak, *start))
+                .collect(),
             samples,
             interval_ns: self.last_ns.saturating_sub(mark.first_sample_ns).checked_div(samples),
         })
     }
 
-    fn available(&self, now_ns: u64) -> Result<(), String> {
-        match &self.unavailable {
-            Some(reason) => Err(reason.clone()),
-            None if now_ns.saturating_sub(self.last_ns) > STALLED_NS => {
-                Err("sampler_stalled".to_owned())
-            }
+    fn available(&self, now_ns: u64) -> Result<(), &'static str> {
+        match self.unavailable {
+            Some(reason) => Err(reason),
+            None if now_ns.saturating_sub(self.last_ns) > STALLED_NS => Err("sampler_stalled"),
             None => Ok(()),
         }
     }
@@ -156,8 +174,7 @@ mod tests {
             (window.total.start_bytes, window.total.peak_bytes, window.total.end_bytes),
             (10, 14, 9)
         );
-        let peaks: Vec<_> =
-            window.devices.iter().map(|d| (d.uuid.as_str(), d.peak_bytes)).collect();
+        let peaks: Vec<_> = window.devices.iter().map(|d| (&*d.uuid, d.peak_bytes)).collect();
         assert_eq!(peaks, [("a", 9), ("b", 8)]);
         assert_eq!((window.samples, window.interval_ns), (3, Some(10)));
     }
@@ -191,7 +208,7 @@ mod tests {
         log.set_devices(vec!["a".to_owned()]);
         log.push(10, &[7]);
         let mark = log.mark(15).unwrap();
-        log.set_unavailable("gpu_lost".to_owned());
+        log.set_unavailable("gpu_lost");
         assert_eq!(log.window(&mark, 50).unwrap_err(), "gpu_lost");
     }
 }

@@ -1,11 +1,13 @@
 //! The `performance` block: what a client is told about its request.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde::{Serialize, Serializer};
+use serde_json::Number;
 
+use crate::json::{Kind, Scanner, SyntaxError, is_key};
 use crate::memory::{DeviceWindow, Window};
 use crate::profile::Profile;
 use crate::timeline::Timeline;
@@ -60,7 +62,7 @@ pub struct InterChunk {
 /// One device's memory, in MiB.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Gpu {
-    uuid: String,
+    uuid: Arc<str>,
     memory_start_mb: f64,
     memory_end_mb: f64,
     memory_peak_mb: f64,
@@ -109,19 +111,19 @@ pub struct Performance {
     /// Time inside fastwrap, both ways.
     pub proxy_overhead_ms: Option<f64>,
     /// What the engine said of this request.
-    pub engine: Option<Map<String, Value>>,
+    pub engine: Option<EngineNumbers>,
     /// Each device.
     pub gpu: Option<Vec<Gpu>>,
     /// Highest number of requests in flight meanwhile.
     pub concurrent_requests: u64,
     /// The engine's adapter.
-    pub backend: String,
+    pub backend: Arc<str>,
     /// The request's id.
     pub request_id: String,
     /// How it ended.
     pub outcome: &'static str,
     /// Why a field above is null.
-    pub unavailable: BTreeMap<&'static str, String>,
+    pub unavailable: BTreeMap<&'static str, &'static str>,
 }
 
 /// Milliseconds with three decimals.
@@ -235,14 +237,14 @@ impl Performance {
     }
 
     /// Fills in the memory, or the reason why there is none.
-    pub fn set_memory(&mut self, window: Result<Window, String>) {
+    pub fn set_memory(&mut self, window: Result<Window, &'static str>) {
         let window = match window {
             Ok(window) => window,
             Err(reason) => {
                 for field in
                     ["memory_delta_mb", "peak_memory_mb", "memory_start_mb", "memory_end_mb", "gpu"]
                 {
-                    self.without(field, &reason);
+                    self.without(field, reason);
                 }
                 return;
             }
@@ -254,7 +256,7 @@ impl Performance {
         self.memory_start_mb = Some(mib(window.total.start_bytes));
         self.memory_end_mb = Some(mib(window.total.end_bytes));
         let gpu = window.devices.iter().map(|device| Gpu {
-            uuid: device.uuid.clone(),
+            uuid: Arc::clone(&device.uuid),
             memory_start_mb: mib(device.start_bytes),
             memory_end_mb: mib(device.end_bytes),
             memory_peak_mb: mib(device.peak_bytes),
@@ -265,8 +267,8 @@ impl Performance {
         self.gpu = Some(gpu.collect());
     }
 
-    /// Takes over the engine's own numbers from a JSON object: an answer, or the data of an event.
-    pub fn set_engine(&mut self, numbers: Option<Map<String, Value>>) {
+    /// Takes over what the engine said of itself.
+    pub fn set_engine(&mut self, numbers: Option<EngineNumbers>) {
         if numbers.is_none() {
             self.without("engine", "not_reported");
         }
@@ -274,8 +276,8 @@ impl Performance {
     }
 
     /// Says why a field is null.
-    pub fn without(&mut self, field: &'static str, reason: &str) {
-        self.unavailable.insert(field, reason.to_owned());
+    pub fn without(&mut self, field: &'static str, reason: &'static str) {
+        self.unavailable.insert(field, reason);
     }
 
     /// The block as compact JSON.
@@ -298,23 +300,63 @@ impl Performance {
     }
 }
 
-/// The engine's own numbers in a JSON object, under normalised names; `None` if it holds none.
-#[must_use]
-pub fn engine_numbers(profile: &Profile, data: &[u8]) -> Option<Map<String, Value>> {
-    let member = profile.engine_member.as_deref()?;
-    memchr::memmem::find(data, member.as_bytes())?;
-    let object: Value = serde_json::from_slice(data).ok()?;
-    let own = object.get(member)?.as_object()?;
-    let numbers = profile.engine_fields.iter().filter_map(|field| {
-        let value = own.get(&field.from)?;
-        let scaled = match value.as_u64() {
-            Some(_) if (field.scale - 1.0).abs() < f64::EPSILON => value.clone(),
-            _ => Value::from((value.as_f64()? * field.scale * 1e3).round() / 1e3),
-        };
-        Some((field.to.clone(), scaled))
-    });
-    let numbers: Map<String, Value> = numbers.collect();
-    (!numbers.is_empty()).then_some(numbers)
+/// The engine's own numbers, under normalised names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineNumbers(Vec<(Arc<str>, Number)>);
+
+impl Serialize for EngineNumbers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, number)| (&**name, number)))
+    }
+}
+
+impl EngineNumbers {
+    /// Reads a JSON object: an answer, or the data of an event; `None` if it holds none of them.
+    #[must_use]
+    pub fn read(profile: &Profile, data: &[u8]) -> Option<Self> {
+        let member = profile.engine_member.as_deref()?;
+        memchr::memmem::find(data, member.as_bytes())?;
+        let own = member_object(data, member).ok()??;
+        let mut values = vec![None; profile.engine_fields.len()];
+        let mut scanner = Scanner::new(own);
+        scanner.enter_object().ok()?;
+        while let Some(key) = scanner.next_key().ok()? {
+            let value = scanner.value().ok()?;
+            for (field, found) in profile.engine_fields.iter().zip(&mut values) {
+                if is_key(key, &field.from) {
+                    *found = scaled(value, field.scale);
+                }
+            }
+        }
+        let numbers = profile.engine_fields.iter().zip(values);
+        let numbers: Vec<_> =
+            numbers.filter_map(|(field, value)| Some((Arc::clone(&field.to), value?))).collect();
+        (!numbers.is_empty()).then_some(Self(numbers))
+    }
+}
+
+/// The text of an object's member, the last one of that name, if it is an object itself.
+fn member_object<'a>(data: &'a [u8], name: &str) -> Result<Option<&'a [u8]>, SyntaxError> {
+    let mut scanner = Scanner::new(data);
+    scanner.enter_object()?;
+    let mut found = None;
+    while let Some(key) = scanner.next_key()? {
+        let is_object = scanner.kind()? == Kind::Object;
+        let value = scanner.value()?;
+        if is_key(key, name) {
+            found = is_object.then_some(value);
+        }
+    }
+    Ok(found)
+}
+
+/// A number times `scale`, with three decimals; a count that is not scaled stays one.
+fn scaled(value: &[u8], scale: f64) -> Option<Number> {
+    let number: Number = serde_json::from_slice(value).ok()?;
+    if number.is_u64() && (scale - 1.0).abs() < f64::EPSILON {
+        return Some(number);
+    }
+    Number::from_f64((number.as_f64()? * scale * 1e3).round() / 1e3)
 }
 
 #[cfg(test)]

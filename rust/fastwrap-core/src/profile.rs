@@ -1,12 +1,14 @@
 //! What the hot path has to know of an engine: data, handed over by its adapter.
 
+use std::sync::Arc;
+
 /// One of the engine's own numbers, and how it is normalised.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineField {
     /// Its name within the engine's member.
     pub from: String,
     /// Its name under `engine` in the `performance` block.
-    pub to: String,
+    pub to: Arc<str>,
     /// What it is multiplied by.
     pub scale: f64,
 }
@@ -15,7 +17,7 @@ pub struct EngineField {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Profile {
     /// The adapter's name: `vllm`, `sglang`, …
-    pub backend: String,
+    pub backend: Arc<str>,
     /// The engine understands `stream_options.include_usage`.
     pub stream_usage: bool,
     /// A stream ends with `[DONE]`.
@@ -38,7 +40,7 @@ impl Default for Profile {
     /// OpenAI's own behaviour: what is assumed of an engine that has not been recognised.
     fn default() -> Self {
         Self {
-            backend: "openai".to_owned(),
+            backend: "openai".into(),
             stream_usage: true,
             done: true,
             usage_per_choice: false,

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use fastwrap_core::memory::REASONS;
 use fastwrap_core::meter::Meter;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 /// Wakes the sampler when a request begins or ends.
@@ -65,8 +67,11 @@ impl MemoryLog {
         self.meter.memory().push(at_ns, &used_bytes);
     }
 
-    fn unavailable(&self, reason: String) {
-        self.meter.memory().set_unavailable(reason);
+    fn unavailable(&self, reason: &str) -> PyResult<()> {
+        let known = REASONS.into_iter().find(|known| *known == reason);
+        let unknown = || PyValueError::new_err(format!("no such reason: {reason}"));
+        self.meter.memory().set_unavailable(known.ok_or_else(unknown)?);
+        Ok(())
     }
 
     fn in_flight(&self) -> bool {

@@ -60,7 +60,7 @@ impl Meter {
 
     #[getter]
     fn backend(&self) -> String {
-        self.core.profile().backend.clone()
+        self.core.profile().backend.as_ref().to_owned()
     }
 
     #[pyo3(signature = (*, backend, stream_usage, done, usage_per_choice, usage_in_chunks, closes_after_stream, engine_member, engine_member_with_usage, engine_fields))]
@@ -77,10 +77,13 @@ impl Meter {
         engine_member_with_usage: bool,
         engine_fields: Vec<(String, String, f64)>,
     ) {
-        let fields =
-            engine_fields.into_iter().map(|(from, to, scale)| EngineField { from, to, scale });
+        let fields = engine_fields.into_iter().map(|(from, to, scale)| EngineField {
+            from,
+            to: to.into(),
+            scale,
+        });
         self.core.set_profile(Profile {
-            backend,
+            backend: backend.into(),
             stream_usage,
             done,
             usage_per_choice,

@@ -120,11 +120,11 @@ impl Relay {
         if !is_origin_form(&parts) {
             return None;
         }
-        let target = parts.uri.path_and_query()?.as_str();
-        parts.uri = Uri::builder()
-            .path_and_query(format!("{}{target}", self.upstream.prefix))
-            .build()
-            .ok()?;
+        let prefix = &self.upstream.prefix;
+        if !prefix.is_empty() {
+            let target = format!("{prefix}{}", parts.uri.path_and_query()?);
+            parts.uri = Uri::builder().path_and_query(target).build().ok()?;
+        }
         parts.version = Version::HTTP_11;
         let length = parts.headers.get(header::CONTENT_LENGTH).cloned();
         headers::prepare_request(&mut parts.headers, &self.upstream.host, exchange.is_measured());

@@ -38,9 +38,9 @@ impl Service {
     }
 
     async fn proxy(&self, mut head: request::Parts, body: Incoming) -> Response<Download> {
-        let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
         let meter = &self.relay.meter;
-        let began = Exchange::begin(meter, &head.method, &target, &mut head.headers, now_ns());
+        let began = Exchange::begin(meter, &head.method, target, &mut head.headers, now_ns());
         let mut exchange = match began {
             Ok(exchange) => exchange,
             Err(fault) => return refused(fault.response()),

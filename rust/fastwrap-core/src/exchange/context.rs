@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
 
 use crate::enrich::Enrich;
 use crate::memory::Mark;
 use crate::meter::Meter;
-use crate::performance::{Outcome, Performance, engine_numbers, milliseconds};
+use crate::performance::{EngineNumbers, Outcome, Performance, milliseconds};
 use crate::profile::Profile;
 use crate::request::Facts;
 use crate::stream::Render;
@@ -40,11 +39,11 @@ pub(super) struct Context {
     pub(super) profile: Arc<Profile>,
     pub(super) enrich: Enrich,
     pub(super) began_ns: u64,
-    pub(super) mark: Result<Mark, String>,
+    pub(super) mark: Result<Mark, &'static str>,
     pub(super) facts: Facts,
     pub(super) request_id: String,
     pub(super) transit: Arc<Transit>,
-    pub(super) engine: Option<Map<String, Value>>,
+    pub(super) engine: Option<EngineNumbers>,
     pub(super) streamed: bool,
     pub(super) outcome: Outcome,
     /// When the part of the answer that is being handled was taken up.
@@ -56,16 +55,16 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn performance(&mut self, timeline: &Timeline) -> Performance {
         let mut performance = Performance {
-            backend: self.profile.backend.clone(),
+            backend: Arc::clone(&self.profile.backend),
             request_id: self.request_id.clone(),
             outcome: self.outcome.name(),
             concurrent_requests: self.meter.peak_in_flight(self.began_ns),
             ..Performance::default()
         };
         performance.set_timeline(timeline, self.streamed);
-        let window = self.mark.as_ref().map_err(Clone::clone);
+        let mark = self.mark.as_ref().map_err(|reason| *reason);
         let now_ns = self.now_ns;
-        performance.set_memory(window.and_then(|mark| self.meter.memory().window(mark, now_ns)));
+        performance.set_memory(mark.and_then(|mark| self.meter.memory().window(mark, now_ns)));
         performance.set_engine(self.engine.take());
         match self.overhead_ns(timeline) {
             #[allow(clippy::cast_precision_loss)] // 2^53 ns is 104 days
@@ -97,7 +96,7 @@ impl Render for Context {
     }
 
     fn engine_numbers(&mut self, data: &[u8]) {
-        if let Some(numbers) = engine_numbers(&self.profile, data) {
+        if let Some(numbers) = EngineNumbers::read(&self.profile, data) {
             self.engine = Some(numbers);
         }
     }

@@ -4,6 +4,7 @@ use super::*;
 use crate::event::{Dialect, read};
 use crate::profile::EngineField;
 use crate::usage::Usage;
+use serde_json::Value;
 
 const MS: u64 = 1_000_000;
 
@@ -53,7 +54,7 @@ fn timeline(texts_ms: &[u64], usage: Option<Usage>) -> Timeline {
 fn block(timeline: &Timeline, streamed: bool) -> Value {
     let mut performance = Performance::default();
     performance.set_timeline(timeline, streamed);
-    performance.set_memory(Err("no_gpu".to_owned()));
+    performance.set_memory(Err("no_gpu"));
     performance.set_engine(None);
     performance.without("proxy_overhead_ms", "not_sent");
     let block: Value = serde_json::from_slice(&performance.to_json()).unwrap();
@@ -146,7 +147,7 @@ fn every_null_has_its_reason() {
 #[test]
 fn memory_is_in_mib_and_per_device() {
     let device = |uuid: &str, start_bytes, peak_bytes, end_bytes| DeviceWindow {
-        uuid: uuid.to_owned(),
+        uuid: uuid.into(),
         start_bytes,
         end_bytes,
         peak_bytes,
@@ -171,11 +172,8 @@ fn memory_is_in_mib_and_per_device() {
 
 #[test]
 fn the_engines_own_numbers_are_scaled_and_renamed() {
-    let field = |from: &str, to: &str, scale| EngineField {
-        from: from.to_owned(),
-        to: to.to_owned(),
-        scale,
-    };
+    let field =
+        |from: &str, to: &str, scale| EngineField { from: from.to_owned(), to: to.into(), scale };
     let profile = Profile {
         engine_member: Some("timings".to_owned()),
         engine_fields: vec![
@@ -188,7 +186,8 @@ fn the_engines_own_numbers_are_scaled_and_renamed() {
     };
     let data =
         br#"{"choices":[],"timings":{"prompt_ns":1234567,"cache_n":4,"word":"x","other":1}}"#;
-    let numbers = engine_numbers(&profile, data).map(Value::Object);
+    let numbers =
+        EngineNumbers::read(&profile, data).map(|numbers| serde_json::to_value(numbers).unwrap());
     assert_eq!(numbers, Some(json!({"prefill_ms": 1.235, "cached_tokens": 4})));
     for data in [
         &br#"{"timings":null}"#[..],
@@ -197,9 +196,9 @@ fn the_engines_own_numbers_are_scaled_and_renamed() {
         b"timings",
         br#"["timings"]"#,
     ] {
-        assert_eq!(engine_numbers(&profile, data), None);
+        assert_eq!(EngineNumbers::read(&profile, data), None);
     }
-    assert_eq!(engine_numbers(&Profile::default(), data), None);
+    assert_eq!(EngineNumbers::read(&Profile::default(), data), None);
 }
 
 #[test]

@@ -10,7 +10,7 @@ pub(crate) struct Engine {
 }
 
 fn profile(name: &str) -> Profile {
-    let mut profile = Profile { backend: name.to_owned(), ..Profile::default() };
+    let mut profile = Profile { backend: name.into(), ..Profile::default() };
     match name {
         "llamacpp" => {
             profile.usage_per_choice = true;
