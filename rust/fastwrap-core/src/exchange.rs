@@ -13,14 +13,16 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use self::context::Context;
 pub use self::context::Transit;
+use crate::answer::Answer;
 use crate::enrich::{self, Enrich};
 use crate::error::Fault;
-use crate::event::{self, Dialect};
+use crate::event::Dialect;
 use crate::headers;
 use crate::meter::Meter;
 use crate::performance::{Outcome, Performance};
 use crate::request::Facts;
 use crate::route::Route;
+use crate::splice::Layout;
 use crate::stream::{Render, Stream, StreamSettings};
 use crate::timeline::Timeline;
 
@@ -68,7 +70,7 @@ impl std::fmt::Debug for Exchange {
 }
 
 impl Exchange {
-    /// A request's head has arrived. Removes fastwrap's own header from it.
+    /// A request's head has arrived. Removes fastwrap's own header from it. Boxed, for it goes from hand to hand.
     ///
     /// # Errors
     /// If it is over a limit; it is counted, and must be answered with [`Fault::response`].
@@ -78,9 +80,9 @@ impl Exchange {
         target: &str,
         request_headers: &mut HeaderMap,
         now_ns: u64,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Box<Self>, Fault> {
         let in_flight = meter.begin(now_ns);
-        let mut exchange = Self {
+        let mut exchange = Box::new(Self {
             route: Route::of(method, target),
             status: StatusCode::OK,
             timeline: Timeline::new(now_ns),
@@ -101,7 +103,7 @@ impl Exchange {
                 meter: Arc::clone(meter),
             },
             ended: false,
-        };
+        });
         match exchange.over_limit(request_headers, in_flight) {
             Some(fault) => {
                 exchange.end(Outcome::Error, now_ns);
@@ -267,10 +269,13 @@ impl Exchange {
                 } else {
                     chunks.concat().into()
                 };
-                let outcome = self.read_json(&body);
+                let answer = Answer::read(&body, &self.context.profile).ok();
+                let is_error = answer.as_ref().is_some_and(|answer| answer.is_error);
+                let outcome = if is_error { Outcome::Error } else { Outcome::Complete };
                 self.context.outcome = outcome;
+                let layout = answer.map(|answer| self.take_json(answer));
                 if hold {
-                    out.push(self.enrich_json(body, response_headers));
+                    out.push(self.enrich_json(body, layout, response_headers));
                 }
                 outcome
             }
@@ -294,24 +299,27 @@ impl Exchange {
         outcome
     }
 
-    fn read_json(&mut self, body: &Bytes) -> Outcome {
-        let dialect = self.route.map_or(Dialect::Choices, Route::dialect);
-        let Ok(reading) = event::read(dialect, body) else {
-            return Outcome::Complete;
-        };
-        if let Some(usage) = reading.usage {
+    /// Takes over what a whole answer says; gives back where the block fits in.
+    fn take_json(&mut self, answer: Answer) -> Layout {
+        if let Some(usage) = answer.usage {
             self.timeline.count(usage, false);
         }
-        self.context.engine_numbers(body);
-        if reading.error.is_some() { Outcome::Error } else { Outcome::Complete }
+        self.context.engine = answer.engine;
+        answer.layout
     }
 
-    fn enrich_json(&mut self, body: Bytes, response_headers: Option<&mut HeaderMap>) -> Bytes {
+    fn enrich_json(
+        &mut self,
+        body: Bytes,
+        layout: Option<Layout>,
+        response_headers: Option<&mut HeaderMap>,
+    ) -> Bytes {
         let enrich = self.context.enrich;
         let Some(block) = self.context.render(&self.timeline) else {
             return body;
         };
-        let spliced = enrich.places.any().then(|| enrich.places.splice(&body, &block)).flatten();
+        let layout = layout.filter(|_| enrich.places.any());
+        let spliced = layout.and_then(|layout| enrich.places.splice_at(layout, &body, &block));
         let changed = spliced.is_some();
         let body = spliced.map_or(body, Bytes::from);
         if let Some(response_headers) = response_headers {
@@ -331,7 +339,7 @@ impl Exchange {
         {
             response_headers.insert(enrich::METRICS_HEADER, value);
         }
-        let timed = self.context.rendered.as_ref().filter(|_| enrich.server_timing);
+        let timed = self.context.rendered.as_deref().filter(|_| enrich.server_timing);
         let timing = timed.map(Performance::to_server_timing).map(HeaderValue::try_from);
         if let Some(Ok(value)) = timing {
             response_headers.append(enrich::SERVER_TIMING_HEADER, value);
@@ -372,10 +380,10 @@ impl Exchange {
         self.context.outcome = outcome;
         self.context.now_ns = now_ns;
         let rendered = self.context.rendered.take();
-        let performance = self
-            .route
-            .map(|_| rendered.unwrap_or_else(|| self.context.performance(&self.timeline)));
-        self.context.meter.counters.end(self.route, outcome, performance.as_ref());
+        let performance = self.route.map(|_| {
+            rendered.unwrap_or_else(|| Box::new(self.context.performance(&self.timeline)))
+        });
+        self.context.meter.counters.end(self.route, outcome, performance.as_deref());
         self.context.meter.end(now_ns);
     }
 }

@@ -6,6 +6,7 @@
 //! The way of one request: [`exchange::Exchange`] patches its body ([`request`]), reads the answer ([`sse`],
 //! [`event`]), keeps the times ([`timeline`]), and adds the `performance` block ([`performance`], [`splice`]).
 
+pub mod answer;
 pub mod counters;
 pub mod enrich;
 pub mod error;

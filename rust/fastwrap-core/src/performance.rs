@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer};
 use serde_json::Number;
 
-use crate::json::{Kind, Scanner, SyntaxError, is_key};
+use crate::json::{Scanner, SyntaxError, is_key};
 use crate::memory::{DeviceWindow, Window};
 use crate::profile::Profile;
 use crate::timeline::Timeline;
@@ -316,9 +316,14 @@ impl EngineNumbers {
     pub fn read(profile: &Profile, data: &[u8]) -> Option<Self> {
         let member = profile.engine_member.as_deref()?;
         memchr::memmem::find(data, member.as_bytes())?;
-        let own = member_object(data, member).ok()??;
+        Self::of(profile, member_value(data, member).ok()??)
+    }
+
+    /// Reads the engine's member itself.
+    #[must_use]
+    pub fn of(profile: &Profile, member: &[u8]) -> Option<Self> {
         let mut values = vec![None; profile.engine_fields.len()];
-        let mut scanner = Scanner::new(own);
+        let mut scanner = Scanner::new(member);
         scanner.enter_object().ok()?;
         while let Some(key) = scanner.next_key().ok()? {
             let value = scanner.value().ok()?;
@@ -335,16 +340,15 @@ impl EngineNumbers {
     }
 }
 
-/// The text of an object's member, the last one of that name, if it is an object itself.
-fn member_object<'a>(data: &'a [u8], name: &str) -> Result<Option<&'a [u8]>, SyntaxError> {
+/// The text of an object's member, the last one of that name.
+fn member_value<'a>(data: &'a [u8], name: &str) -> Result<Option<&'a [u8]>, SyntaxError> {
     let mut scanner = Scanner::new(data);
     scanner.enter_object()?;
     let mut found = None;
     while let Some(key) = scanner.next_key()? {
-        let is_object = scanner.kind()? == Kind::Object;
         let value = scanner.value()?;
         if is_key(key, name) {
-            found = is_object.then_some(value);
+            found = Some(value);
         }
     }
     Ok(found)

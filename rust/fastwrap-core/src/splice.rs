@@ -47,6 +47,18 @@ impl Layout {
     /// # Errors
     /// If `text` is not the UTF-8 text of one JSON object.
     pub fn of(text: &[u8], names: &[&'static str]) -> Result<Self, Refusal> {
+        Self::read(text, names, |_, _| ())
+    }
+
+    /// Does the same and shows `member` the raw key and the text of each member on the way.
+    ///
+    /// # Errors
+    /// If `text` is not the UTF-8 text of one JSON object.
+    pub fn read<'a>(
+        text: &'a [u8],
+        names: &[&'static str],
+        mut member: impl FnMut(&'a [u8], &'a [u8]),
+    ) -> Result<Self, Refusal> {
         std::str::from_utf8(text).map_err(|_| Refusal::Encoding)?;
         let mut scanner = Scanner::new(text);
         if scanner.kind()? != Kind::Object {
@@ -55,11 +67,15 @@ impl Layout {
         }
         let mut usage = None;
         let body = slot(&mut scanner, names, |key, scanner| {
-            if is_key(key, "usage") && scanner.kind()? == Kind::Object {
+            let kind = scanner.kind()?;
+            let start = scanner.offset();
+            if kind == Kind::Object && is_key(key, "usage") {
                 usage = Some(slot(scanner, names, |_, scanner| scanner.value().map(|_| ()))?);
-                return Ok(());
+            } else {
+                scanner.value()?;
             }
-            scanner.value().map(|_| ())
+            member(key, text.get(start..scanner.offset()).unwrap_or_default());
+            Ok(())
         })?;
         scanner.end()?;
         Ok(Self { body, usage })

@@ -41,7 +41,12 @@ impl Places {
     /// Adds `block` to a JSON object; `None` if the text must be left alone.
     #[must_use]
     pub fn splice(self, text: &[u8], block: &[u8]) -> Option<Vec<u8>> {
-        let layout = Layout::of(text, &BLOCK_NAMES).ok()?;
+        self.splice_at(Layout::of(text, &BLOCK_NAMES).ok()?, text, block)
+    }
+
+    /// Adds `block` to a JSON object that has been read already.
+    #[must_use]
+    pub fn splice_at(self, layout: Layout, text: &[u8], block: &[u8]) -> Option<Vec<u8>> {
         let mut slots = Vec::with_capacity(2);
         slots.extend(layout.usage.filter(|_| self.usage));
         slots.extend(self.body.then_some(layout.body));

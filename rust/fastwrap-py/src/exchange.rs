@@ -181,7 +181,7 @@ impl Drop for Finish {
 
 async fn run(
     relay: Arc<Relay>,
-    exchange: CoreExchange,
+    exchange: Box<CoreExchange>,
     head: request::Parts,
     payload: Payload,
     finish: Finish,
@@ -202,7 +202,7 @@ async fn run(
 
 /// A request whose body is still on its way from the client.
 struct Opening {
-    exchange: CoreExchange,
+    exchange: Box<CoreExchange>,
     head: request::Parts,
     body: BytesMut,
 }
@@ -224,7 +224,7 @@ impl Exchange {
     pub(crate) fn new(
         relay: &Arc<Relay>,
         reactor: &Arc<Reactor>,
-        begun: Result<(CoreExchange, request::Parts), Fault>,
+        begun: Result<(Box<CoreExchange>, request::Parts), Fault>,
     ) -> Self {
         let shared = Arc::new(Shared::default());
         let (transit, opening) = match begun {
@@ -249,7 +249,7 @@ impl Exchange {
         }
     }
 
-    fn start(&mut self, exchange: CoreExchange, head: request::Parts, payload: Payload) {
+    fn start(&mut self, exchange: Box<CoreExchange>, head: request::Parts, payload: Payload) {
         let finish =
             Finish { shared: Arc::clone(&self.shared), reactor: Arc::clone(&self.reactor) };
         let task = run(Arc::clone(&self.relay), exchange, head, payload, finish);

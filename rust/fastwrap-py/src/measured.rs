@@ -20,7 +20,7 @@ type Whole<'py> = (u16, Bound<'py, PyList>, Bound<'py, PyBytes>);
 
 #[pyclass(module = "fastwrap._native")]
 pub(crate) struct Measured {
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
     fault: Option<Fault>,
     request_headers: HeaderMap,
     response_headers: HeaderMap,
@@ -30,7 +30,7 @@ pub(crate) struct Measured {
 pub(crate) fn begin(
     meter: &Arc<Meter>,
     head: Result<request::Parts, Fault>,
-) -> Result<(Exchange, request::Parts), Fault> {
+) -> Result<(Box<Exchange>, request::Parts), Fault> {
     let malformed = !head.as_ref().is_ok_and(is_origin_form);
     let mut head = head.unwrap_or_else(|_| http::Request::new(()).into_parts().0);
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
@@ -52,7 +52,7 @@ impl Measured {
     }
 
     fn exchange(&mut self) -> PyResult<&mut Exchange> {
-        self.exchange.as_mut().ok_or_else(|| PyRuntimeError::new_err("the exchange is over"))
+        self.exchange.as_deref_mut().ok_or_else(|| PyRuntimeError::new_err("the exchange is over"))
     }
 }
 
@@ -70,7 +70,7 @@ impl Measured {
 
     #[getter]
     fn is_measured(&self) -> bool {
-        self.exchange.as_ref().is_some_and(Exchange::is_measured)
+        self.exchange.as_ref().is_some_and(|exchange| exchange.is_measured())
     }
 
     fn request_headers<'py>(
@@ -113,7 +113,7 @@ impl Measured {
 
     #[getter]
     fn is_collecting(&self) -> bool {
-        self.exchange.as_ref().is_some_and(Exchange::is_collecting)
+        self.exchange.as_ref().is_some_and(|exchange| exchange.is_collecting())
     }
 
     fn data<'py>(

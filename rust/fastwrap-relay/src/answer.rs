@@ -39,7 +39,7 @@ pub(crate) struct Source {
 
 /// The body of an answer. Dropping it before its end tells the engine that the client has left.
 pub struct Answer {
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
     source: Option<Box<Source>>,
     /// What may go on; `next` tells how much has.
     out: Vec<Bytes>,
@@ -57,7 +57,7 @@ impl fmt::Debug for Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(exchange: Exchange, source: Source) -> Self {
+    pub(crate) fn new(exchange: Box<Exchange>, source: Source) -> Self {
         let waiting_ns = now_ns();
         Self {
             exchange: Some(exchange),
@@ -94,7 +94,7 @@ impl Answer {
         cx: &mut Context<'_>,
         headers: &mut HeaderMap,
     ) -> Poll<Result<(), Fault>> {
-        while self.exchange.as_ref().is_some_and(Exchange::is_collecting) {
+        while self.exchange.as_ref().is_some_and(|exchange| exchange.is_collecting()) {
             if let Some(fault) = ready!(self.poll_source(cx, Some(headers))) {
                 return Poll::Ready(Err(fault));
             }

@@ -94,7 +94,7 @@ impl Relay {
     /// [`Exchange::body`], or is a stream.
     pub async fn send(
         self: &Arc<Self>,
-        mut exchange: Exchange,
+        mut exchange: Box<Exchange>,
         parts: request::Parts,
         payload: Payload,
     ) -> Response<Answer> {
@@ -191,7 +191,7 @@ impl Relay {
 
     async fn answer(
         self: &Arc<Self>,
-        mut exchange: Exchange,
+        mut exchange: Box<Exchange>,
         connection: Connection,
         response: Response<Incoming>,
         wait: Wait,

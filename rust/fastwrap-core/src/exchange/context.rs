@@ -49,7 +49,7 @@ pub(super) struct Context {
     /// When the part of the answer that is being handled was taken up.
     pub(super) now_ns: u64,
     /// The block that the client got.
-    pub(super) rendered: Option<Performance>,
+    pub(super) rendered: Option<Box<Performance>>,
 }
 
 impl Context {
@@ -91,7 +91,7 @@ impl Render for Context {
         }
         let performance = self.performance(timeline);
         let json = performance.to_json();
-        self.rendered = Some(performance);
+        self.rendered = Some(Box::new(performance));
         Some(json)
     }
 

@@ -42,12 +42,12 @@ fn begin(
     meter: &Arc<Meter>,
     target: &str,
     pairs: &[(&'static str, &str)],
-) -> Result<Exchange, Fault> {
+) -> Result<Box<Exchange>, Fault> {
     Exchange::begin(meter, &Method::POST, target, &mut headers(pairs), MS)
 }
 
 /// A chat request whose answer's head has arrived.
-fn answering(meter: &Arc<Meter>, response: &mut HeaderMap) -> (Exchange, Plan) {
+fn answering(meter: &Arc<Meter>, response: &mut HeaderMap) -> (Box<Exchange>, Plan) {
     let mut exchange = begin(meter, CHAT, &[]).unwrap();
     exchange.body(
         Bytes::from_static(b"{\"stream\":true,\"stream_options\":{\"include_usage\":true}}"),
@@ -58,7 +58,7 @@ fn answering(meter: &Arc<Meter>, response: &mut HeaderMap) -> (Exchange, Plan) {
     (exchange, plan)
 }
 
-fn streaming(meter: &Arc<Meter>) -> Exchange {
+fn streaming(meter: &Arc<Meter>) -> Box<Exchange> {
     answering(meter, &mut headers(&[("content-type", "text/event-stream")])).0
 }
 
