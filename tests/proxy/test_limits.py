@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from proxy.blocks import block_of
 from proxy.client import CHAT, Call, ask, post, stream_open
 from proxy.conftest import Serve
 from proxy.processes import Proxy, until
@@ -124,12 +125,45 @@ def test_a_large_upload_is_streamed(proxy: Proxy, engine: ScriptedEngine) -> Non
     assert engine.requests[-1].body == data
 
 
-def test_a_large_measured_body(proxy: Proxy, engine: ScriptedEngine) -> None:
-    body = b'{"stream":true,"x":"' + b"a" * (20 * MIB) + b'"}'
+USAGE = b'"include_usage":true'
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "received_head", "received_tail"),
+    [
+        (b'{"stream":true', b"}", b'{"stream":true', b',"stream_options":{%b}}' % USAGE),
+        (b'{"stream":false', b"}", b'{"stream":false', b"}"),
+        (b'{"stream":true,"stream_options":{}', b"}", b'{"stream":true,"stream_options":{%b}' % USAGE, b"}"),
+        (b'{"stream_options":{}', b',"stream":true}', b'{"stream_options":{%b}' % USAGE, b',"stream":true}'),
+        (b'{"stream":true', b"", b'{"stream":true', b""),
+    ],
+)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_large_measured_body(
+    proxy: Proxy,
+    engine: ScriptedEngine,
+    head: bytes,
+    tail: bytes,
+    received_head: bytes,
+    received_tail: bytes,
+    *,
+    chunked: bool,
+) -> None:
+    text = b',"x":"' + b"a\\n" * (3 * MIB) + b'"'
     engine.use(lambda turn: turn.stream([delta(finish="stop"), DONE]))
-    got = ask(proxy.url, "POST", CHAT, body=body)
+    got = ask(proxy.url, "POST", CHAT, body=[head, text, tail] if chunked else head + text + tail)
     assert got.events[-1] == "[DONE]"
-    assert engine.request.body == body[:-1] + b',"stream_options":{"include_usage":true}}'
+    assert engine.request.body == received_head + text + received_tail
+    block = block_of(got)
+    assert block["proxy_overhead_ms"] is not None
+    assert block["latency_ms"] > 0
+
+
+def test_an_engine_may_refuse_a_large_measured_body_early(proxy: Proxy, engine: ScriptedEngine) -> None:
+    """Whoever reads it to its end answers as any other; here the engine says no at its head and closes."""
+    engine.use(lambda turn: turn.json({"error": {"message": "no"}}, status=401))
+    got = ask(proxy.url, "POST", CHAT, body=b'{"stream":true,"x":"' + b"a" * MIB + b'"}')
+    assert (got.status, got.json) == (401, {"error": {"message": "no"}})
 
 
 def test_the_default_limit_is_64_mib(proxy: Proxy, engine: ScriptedEngine) -> None:

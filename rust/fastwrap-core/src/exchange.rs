@@ -1,7 +1,7 @@
 //! One request and its answer, from the first header to the outcome.
 //!
-//! Whoever does the I/O calls, in this order: [`Exchange::begin`]; [`Exchange::body`] or [`Exchange::received`];
-//! [`Exchange::sent`]; [`Exchange::response`]; [`Exchange::data`] any number of times; [`Exchange::finish`] or
+//! Whoever does the I/O calls, in this order: [`Exchange::begin`]; [`Exchange::body`], [`Exchange::upload`] or
+//! [`Exchange::received`]; [`Exchange::sent`]; [`Exchange::response`]; [`Exchange::data`] any number of times; [`Exchange::finish`] or
 //! [`Exchange::fail`]. An exchange that is dropped before its end was cancelled by the client.
 
 mod context;
@@ -25,6 +25,7 @@ use crate::route::Route;
 use crate::splice::Layout;
 use crate::stream::{Render, Stream, StreamSettings};
 use crate::timeline::Timeline;
+use crate::upload::Upload;
 
 /// Largest JSON answer that is collected to be enriched; a larger one passes untouched.
 pub const MAX_JSON_BYTES: usize = 16 << 20;
@@ -93,6 +94,7 @@ impl Exchange {
                 began_ns: now_ns,
                 mark: meter.memory().mark(now_ns),
                 facts: Facts::default(),
+                upload: None,
                 request_id: request_id(request_headers, now_ns, in_flight),
                 transit: Arc::default(),
                 engine: None,
@@ -156,11 +158,21 @@ impl Exchange {
         let Ok(facts) = Facts::read(&body) else {
             return body;
         };
-        let ask = route.has_stream_options()
-            && self.context.profile.stream_usage
-            && facts.can_ask_for_usage();
+        let ask = self.asks_for_usage(route) && facts.can_ask_for_usage();
         self.context.facts = facts;
         if ask { self.context.facts.ask_for_usage(body) } else { body }
+    }
+
+    fn asks_for_usage(&self, route: Route) -> bool {
+        route.has_stream_options() && self.context.profile.stream_usage
+    }
+
+    /// The request's body is too large to wait for: returns what reads it as it passes, and whether it may change.
+    pub fn upload(&mut self) -> (Arc<Upload>, bool) {
+        let ask = self.route.is_some_and(|route| self.asks_for_usage(route));
+        let upload = Arc::new(Upload::new(ask));
+        self.context.upload = Some(Arc::clone(&upload));
+        (upload, ask)
     }
 
     /// The last byte of a request that is not read has arrived.
@@ -177,6 +189,11 @@ impl Exchange {
     pub fn response(&mut self, status: StatusCode, response_headers: &mut HeaderMap) -> Plan {
         headers::strip_hop_by_hop(response_headers);
         self.status = status;
+        if let Some(upload) = self.context.upload.take() {
+            let (facts, received_ns) = upload.known();
+            self.context.facts = facts;
+            self.timeline.received_ns = received_ns.unwrap_or(self.timeline.received_ns);
+        }
         let Some(route) =
             self.route.filter(|_| status.is_success() && is_identity(response_headers))
         else {
@@ -213,8 +230,7 @@ impl Exchange {
     }
 
     fn strips_usage(&self, route: Route) -> bool {
-        let facts = &self.context.facts;
-        route.has_stream_options() && self.context.profile.stream_usage && facts.can_ask_for_usage()
+        self.asks_for_usage(route) && self.context.facts.can_ask_for_usage()
     }
 
     /// Bytes of the body left the socket at `read_ns`; puts into `out` what may go on.

@@ -322,7 +322,7 @@ impl<'a> Scanner<'a> {
 
 /// How many bytes there are before the next quote, backslash or control character.
 #[inline]
-fn plain_bytes(text: &[u8]) -> usize {
+pub(crate) fn plain_bytes(text: &[u8]) -> usize {
     let Some(word) = text.first_chunk::<8>() else {
         return text.iter().position(|byte| is_special(*byte)).unwrap_or(text.len());
     };

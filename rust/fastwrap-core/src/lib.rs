@@ -25,4 +25,5 @@ pub mod splice;
 pub mod sse;
 pub mod stream;
 pub mod timeline;
+pub mod upload;
 pub mod usage;

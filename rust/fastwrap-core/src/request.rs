@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::json::{Kind, Scanner, SyntaxError, is_key};
 
-const USAGE_MEMBER: &[u8] = b"\"stream_options\":{\"include_usage\":true}";
+pub(crate) const USAGE_MEMBER: &[u8] = b"\"stream_options\":{\"include_usage\":true}";
 const USAGE_OBJECT: &[u8] = b"{\"include_usage\":true}";
 const INCLUDE_USAGE: &[u8] = b"\"include_usage\":true";
 
@@ -30,12 +30,31 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Nothing is known yet.
+    pub(crate) fn new() -> Self {
+        Self { choices: 1, ..Self::default() }
+    }
+
+    /// Reads the value of `stream_options` alone; the edit's offsets start there.
+    pub(crate) fn read_options(&mut self, scanner: &mut Scanner<'_>) {
+        (self.include_usage, self.edit) = read_options(scanner).unwrap_or_default();
+    }
+
+    pub(crate) fn has_edit(&self) -> bool {
+        self.edit.is_some()
+    }
+
+    /// [`USAGE_MEMBER`] was added by other hands.
+    pub(crate) fn set_asked(&mut self) {
+        self.edit = Some(Edit { at: 0, remove: 0, comma: false, insert: USAGE_MEMBER });
+    }
+
     /// Reads a JSON body.
     ///
     /// # Errors
     /// If it is not one JSON object; the engine will say so to the client.
     pub fn read(body: &[u8]) -> Result<Self, SyntaxError> {
-        let mut facts = Self { choices: 1, ..Self::default() };
+        let mut facts = Self::new();
         let mut scanner = Scanner::new(body);
         scanner.enter_object()?;
         let mut end = (scanner.offset(), false);

@@ -1,5 +1,6 @@
 //! Bodies: the client's on its way in, the answer's on its way out.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -8,12 +9,25 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use fastwrap_core::error::Fault;
 use fastwrap_core::exchange::Transit;
+use fastwrap_core::upload::Upload as Reader;
 use fastwrap_relay::{Aborted, Answer, now_ns};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
 use crate::drain::Drain;
+
+/// A larger body is not waited for: it goes on while it comes. Below this, to wait costs less than to go piece by
+/// piece, and the engine is told the length.
+const MAX_COLLECTED_BYTES: usize = 256 << 10;
+
+/// A measured request's body.
+pub(crate) enum Collected {
+    /// All of it.
+    Whole(Bytes),
+    /// What has come of a large one, and where the rest comes from.
+    Start(Bytes, Upload),
+}
 
 /// A client's body: no larger than is allowed, and never silent for long.
 pub(crate) struct Upload {
@@ -28,8 +42,8 @@ impl Upload {
         Self { body, left_bytes: max_bytes, timeout, timer: None }
     }
 
-    /// Reads all of it.
-    pub(crate) async fn collect(mut self) -> Result<Bytes, Fault> {
+    /// Reads all of it, unless it is large.
+    pub(crate) async fn collect(mut self) -> Result<Collected, Fault> {
         let mut first = Bytes::new();
         let mut all = BytesMut::new();
         while let Some(data) = std::future::poll_fn(|cx| self.poll_data(cx)).await {
@@ -42,8 +56,11 @@ impl Upload {
                 all.extend_from_slice(&first);
             }
             all.extend_from_slice(&data);
+            if all.len() > MAX_COLLECTED_BYTES {
+                return Ok(Collected::Start(all.freeze(), self));
+            }
         }
-        Ok(if all.is_empty() { first } else { all.freeze() })
+        Ok(Collected::Whole(if all.is_empty() { first } else { all.freeze() }))
     }
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
@@ -92,6 +109,52 @@ impl Body for Upload {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// A large body of a measured request, read as it passes.
+pub(crate) struct Passing {
+    reader: Arc<Reader>,
+    rest: Upload,
+    out: VecDeque<Bytes>,
+    ended: bool,
+}
+
+impl Passing {
+    pub(crate) fn new(start: Bytes, rest: Upload, reader: Arc<Reader>) -> Self {
+        let mut out = Vec::new();
+        reader.data(&start, &mut out);
+        Self { reader, rest, out: out.into(), ended: false }
+    }
+}
+
+impl Body for Passing {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        loop {
+            match this.out.pop_front() {
+                Some(bytes) if bytes.is_empty() => continue,
+                Some(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                None if this.ended => return Poll::Ready(None),
+                None => {}
+            }
+            let mut out = Vec::new();
+            match ready!(this.rest.poll_data(cx)) {
+                Some(Ok(chunk)) => this.reader.data(&chunk, &mut out),
+                Some(Err(fault)) => return Poll::Ready(Some(Err(fault.into()))),
+                None => {
+                    this.reader.finish(now_ns(), &mut out);
+                    this.ended = true;
+                }
+            }
+            this.out.extend(out);
+        }
     }
 }
 

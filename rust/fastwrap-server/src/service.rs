@@ -11,7 +11,7 @@ use http::{Request, Response, header, request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::body::{Download, Relayed, Upload};
+use crate::body::{Collected, Download, Passing, Relayed, Upload};
 use crate::drain::Drain;
 use crate::own::{Own, PREFIX};
 use crate::worker::Options;
@@ -48,7 +48,14 @@ impl Service {
         let upload = Upload::new(body, meter.settings.max_body_bytes, self.options.body_timeout);
         let payload = if exchange.is_measured() {
             match upload.collect().await {
-                Ok(body) => Payload::from(exchange.body(body, now_ns())),
+                Ok(Collected::Whole(body)) => Payload::from(exchange.body(body, now_ns())),
+                Ok(Collected::Start(start, rest)) => {
+                    let (reader, may_change) = exchange.upload();
+                    if may_change {
+                        head.headers.remove(header::CONTENT_LENGTH);
+                    }
+                    Payload::Streamed(Passing::new(start, rest, reader).boxed_unsync())
+                }
                 Err(fault) => return refused(exchange.refuse(fault, now_ns())),
             }
         } else if http_body::Body::is_end_stream(&upload) {

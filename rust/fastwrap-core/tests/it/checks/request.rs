@@ -2,10 +2,13 @@
 
 use bytes::Bytes;
 use fastwrap_core::request::Facts;
+use fastwrap_core::upload::Reader;
 use serde_json::{Value, json};
 
 /// Checks one body.
 pub(crate) fn check(body: &[u8]) {
+    assert_eq!(passed(body, false), body, "a body that nobody asks anything of has changed");
+    let _ = passed(body, true);
     let tree = serde_json::from_slice::<Value>(body).ok().filter(Value::is_object);
     let Ok(facts) = Facts::read(body) else {
         return assert_eq!(tree, None, "a JSON object was refused");
@@ -28,6 +31,18 @@ pub(crate) fn check(body: &[u8]) {
         None => tree["stream_options"] = json!({"include_usage": true}),
     }
     assert_eq!(serde_json::from_slice::<Value>(&patched).ok(), Some(tree));
+}
+
+/// What becomes of a body that is read while it passes, in two pieces.
+fn passed(body: &[u8], ask: bool) -> Vec<u8> {
+    let mut reader = Reader::new(ask);
+    let mut out = Vec::new();
+    let whole = Bytes::copy_from_slice(body);
+    for piece in [whole.slice(..body.len() / 2), whole.slice(body.len() / 2..)] {
+        reader.data(&piece, &mut out);
+    }
+    reader.finish(&mut out);
+    out.concat()
 }
 
 /// Whether fastwrap should ask: the client streams, did not ask itself, and may not notice.
