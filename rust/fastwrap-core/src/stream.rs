@@ -214,9 +214,8 @@ impl Stream {
         render: &mut impl Render,
         out: &mut Vec<Bytes>,
     ) {
-        let buffer = cut.buffer.slice(cut.start..);
         let end = cut.start + frame.end;
-        let decision = self.decide(frame, &buffer, read_ns, timeline, render);
+        let decision = self.decide(frame, cut.rest(), read_ns, timeline, render);
         if matches!(decision, Decision::Pass) {
             // Counted by events, not by reads: the limit must not depend on how the stream is cut.
             if self.held.is_some() && self.tail.len() + end - cut.sent > MAX_TAIL_BYTES {
@@ -231,7 +230,7 @@ impl Stream {
         } else if !matches!(decision, Decision::Strip { .. }) {
             self.release(out);
         }
-        let whole = buffer.slice(..frame.end);
+        let whole = cut.buffer.slice(cut.start..end);
         match decision {
             Decision::Pass | Decision::Settle { .. } => return,
             Decision::Strip { members } => {
