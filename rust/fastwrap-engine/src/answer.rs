@@ -51,6 +51,8 @@ pub(crate) struct Answer {
     pub(crate) finish: &'static str,
     pub(crate) include_usage: bool,
     pub(crate) continuous_usage: bool,
+    /// Whether each event says when it was sent.
+    pub(crate) stamped: bool,
     pub(crate) ttft: Duration,
     pub(crate) itl: Duration,
     tokens_per_chunk: u32,
@@ -109,6 +111,7 @@ impl Answer {
             continuous_usage: flavor.has_continuous_usage()
                 && asked.include_usage.unwrap_or(false)
                 && asked.continuous_usage_stats.unwrap_or(false),
+            stamped: request.fastwrap_sim.unwrap_or_default().stamp,
             ttft: options.ttft,
             itl: options.itl,
             tokens_per_chunk: options.tokens_per_chunk.max(1),

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::answer::{Answer, Endpoint};
 use crate::choice::{Part, push_choice};
+use crate::clock::now_ns;
 use crate::failure::push_stream_error;
 use crate::flavor::Flavor;
 use crate::script::Step;
@@ -123,6 +124,10 @@ impl Renderer {
             Step::Usage(choice) => {
                 self.push_usage_event(out, answer, *choice);
             }
+        }
+        if answer.stamped {
+            // The last thing before hyper writes the event.
+            let _ = write!(out, ",\"sent_ns\":{}", now_ns());
         }
         out.push_str("}\n\n");
     }

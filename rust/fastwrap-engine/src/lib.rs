@@ -7,11 +7,15 @@
 //! A request may ask for a fault in its member `fastwrap_sim`: `{"die_after_chunks": 3}` closes the connection after
 //! three events (with `"die_in_event": true` inside the fourth), `{"error_after_chunks": 3}` sends the engine's error
 //! event, `{"stall_after_chunks": 3}` goes silent, `{"status": 500}` answers an error at once.
+//!
+//! `{"stamp": true}` lets each event of a stream say in a member `sent_ns` when it was sent: nanoseconds of the machine's
+//! monotonic clock, so that whoever reads it on the same machine knows how long it was on its way.
 
 mod alarm;
 mod answer;
 mod body;
 mod choice;
+mod clock;
 mod embedding;
 mod event;
 mod failure;

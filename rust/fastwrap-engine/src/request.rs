@@ -19,7 +19,7 @@ pub(crate) struct Request {
     pub(crate) tools: Option<Vec<Tool>>,
     pub(crate) tool_choice: Option<Choice>,
     pub(crate) reasoning_effort: Option<Choice>,
-    pub(crate) fastwrap_sim: Option<Faults>,
+    pub(crate) fastwrap_sim: Option<Simulation>,
 }
 
 impl Request {
@@ -68,6 +68,16 @@ struct Function {
 pub(crate) enum Choice {
     Word(String),
     Other(IgnoredAny),
+}
+
+/// What is asked of the simulation itself.
+#[derive(Clone, Copy, Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub(crate) struct Simulation {
+    /// Whether each event of a stream says when it was sent.
+    pub(crate) stamp: bool,
+    #[serde(flatten)]
+    pub(crate) faults: Faults,
 }
 
 /// What shall go wrong; counts are events of the stream, pings not counted.

@@ -111,7 +111,7 @@ impl Router {
         let body = read(body).await?;
         let started = Instant::now();
         let asked: Asked = parse(&body)?;
-        let faults = asked.fastwrap_sim.unwrap_or_default();
+        let faults = asked.fastwrap_sim.unwrap_or_default().faults;
         self.check(endpoint, &asked, &faults)?;
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let request_id = headers.get("x-request-id").and_then(|value| value.to_str().ok());
