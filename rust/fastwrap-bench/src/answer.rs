@@ -84,6 +84,8 @@ pub(crate) struct Reader {
     malformed: bool,
     /// When each event with text arrived.
     pub(crate) arrivals_ns: Vec<u64>,
+    /// When each stamped event was sent, and when it arrived.
+    pub(crate) transits_ns: Vec<(u64, u64)>,
 }
 
 impl Reader {
@@ -96,6 +98,7 @@ impl Reader {
             done: false,
             malformed: false,
             arrivals_ns: Vec::new(),
+            transits_ns: Vec::new(),
         }
     }
 
@@ -105,6 +108,7 @@ impl Reader {
         self.decoder = Decoder::default();
         self.rest.clear();
         self.arrivals_ns.clear();
+        self.transits_ns.clear();
         self.done = false;
         self.malformed = false;
     }
@@ -177,6 +181,7 @@ impl Reader {
             Ok(false) => {}
             Err(_) => self.malformed = true,
         }
+        self.transits_ns.extend(self.digest.sent_ns.map(|sent_ns| (sent_ns, at_ns)));
     }
 }
 

@@ -1,21 +1,24 @@
-//! The generator's clock: monotonic nanoseconds since its first use.
+//! The generator's clocks.
 
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-fn origin() -> Instant {
-    static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    *ORIGIN.get_or_init(Instant::now)
-}
+use rustix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds since the clock was first asked.
+/// Nanoseconds of the machine's monotonic clock, which engines on the same machine stamp with, too.
 pub(crate) fn now_ns() -> u64 {
-    nanoseconds(origin().elapsed())
+    read(ClockId::Monotonic)
 }
 
-/// The instant of a time of this clock.
-pub(crate) fn instant(at_ns: u64) -> Instant {
-    origin() + Duration::from_nanos(at_ns)
+/// CPU time of this thread: of the whole generator, which has no other.
+pub(crate) fn own_cpu_ns() -> u64 {
+    read(ClockId::ThreadCPUTime)
+}
+
+fn read(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or_default();
+    seconds * 1_000_000_000 + nanoseconds
 }
 
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {

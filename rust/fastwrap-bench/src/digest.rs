@@ -30,6 +30,8 @@ pub(crate) struct Digest {
     choices: Vec<(u64, [Fnv; 2])>,
     /// The answer is an error.
     pub(crate) error: bool,
+    /// When the last event was sent, if its engine stamps.
+    pub(crate) sent_ns: Option<u64>,
     /// The beginning of the text, where somebody wants to show it.
     pub(crate) sample: Option<String>,
 }
@@ -48,6 +50,7 @@ impl Digest {
     pub(crate) fn read(&mut self, data: &[u8]) -> Result<bool, SyntaxError> {
         let mut scanner = Scanner::new(data);
         let mut found = false;
+        self.sent_ns = None;
         scanner.enter_object()?;
         while let Some(key) = scanner.next_key()? {
             match key {
@@ -57,6 +60,7 @@ impl Digest {
                         found |= self.read_choice(&mut scanner)?;
                     }
                 }
+                b"sent_ns" => self.sent_ns = scanner.integer()?,
                 b"error" => self.error |= scanner.value()? != b"null",
                 _ => {
                     scanner.value()?;
@@ -164,8 +168,7 @@ mod tests {
             r#"{"choices":[],"usage":{"total_tokens":3}}"#,
         ];
         assert_eq!(value(&streamed), value(&[WHOLE]));
-        let volatile =
-            r#"{"choices":[{"message":{"content":"a\"b"}}],"id":"2","performance":{"x":[1]}}"#;
+        let volatile = r#"{"choices":[{"message":{"content":"a\"b"}}],"id":"2","performance":{"x":[1]},"sent_ns":5}"#;
         assert_eq!(value(&[volatile]), value(&[WHOLE]));
         assert_eq!(value(&[r#"{"choices":[{"index":0,"text":"a\"b"}]}"#]), value(&[WHOLE]));
     }
@@ -205,6 +208,10 @@ mod tests {
         assert!(digest.error);
         assert_eq!(digest.sample.as_deref(), Some("a\"b"));
         assert!(digest.read(b"[DONE]").is_err());
+        digest.read(br#"{"choices":[],"sent_ns":42}"#).unwrap();
+        assert_eq!(digest.sent_ns, Some(42));
+        digest.read(br#"{"choices":[],"sent_ns":"?"}"#).unwrap();
+        assert_eq!(digest.sent_ns, None);
         digest.clear();
         assert_eq!(digest.value(), value(&[]));
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::task::{JoinSet, spawn_local};
 
-use crate::answer::{Answer, Failure};
+use crate::answer::{Answer, Failure, Reader};
 use crate::client::{Client, Endpoint};
-use crate::clock::{nanoseconds, now_ns};
+use crate::clock::{nanoseconds, now_ns, own_cpu_ns};
 use crate::process;
 use crate::random::Random;
 use crate::settings::{Arrivals, Check, Load, Mode, Settings};
@@ -19,6 +19,9 @@ use crate::timer::Timer;
 /// A client whose request failed waits before the next one: a dead target shall not be asked a million times.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(10);
 
+/// How often the memory of a target's processes is looked at: seldom enough to cost nothing.
+const WATCH_INTERVAL: Duration = Duration::from_millis(50);
+
 /// One target and the clients that are connected to it, kept from round to round.
 pub(crate) struct Driver {
     endpoint: Rc<Endpoint>,
@@ -26,6 +29,8 @@ pub(crate) struct Driver {
     mode: Mode,
     check: Check,
     pid: Option<u32>,
+    /// Memory of the target's processes before they were driven.
+    pub(crate) idle_rss_bytes: Option<u64>,
     idle: Rc<RefCell<Vec<Client>>>,
 }
 
@@ -56,7 +61,8 @@ impl Driver {
         pid: Option<u32>,
     ) -> Self {
         let (mode, check) = (settings.mode, settings.check);
-        Self { endpoint, expected, mode, check, pid, idle: Rc::default() }
+        let idle_rss_bytes = pid.and_then(|pid| Some(process::usage(pid).ok()?.rss_bytes));
+        Self { endpoint, expected, mode, check, pid, idle_rss_bytes, idle: Rc::default() }
     }
 
     /// Drives the target for a slice; `random` decides when the requests of an open loop come.
@@ -68,15 +74,19 @@ impl Driver {
         };
         self.connect(clients).await;
         let cpu_ns = || Some(process::usage(self.pid?).ok()?.cpu_ns);
+        let processes = self.pid.and_then(|pid| process::tree(pid).ok());
         let before_ns = cpu_ns();
+        let own_before_ns = own_cpu_ns();
+        let duration = settings.ramp + settings.duration;
         let start_ns = now_ns();
-        let shared = Rc::new(RefCell::new(Shared::new(start_ns + nanoseconds(settings.duration))));
-        let watch =
-            self.pid.map(|pid| spawn_local(watch(pid, settings.duration, Rc::clone(&shared))));
+        let shared = Rc::new(RefCell::new(Shared::new(start_ns + nanoseconds(duration))));
+        let watch = processes.map(|pids| spawn_local(watch(pids, Rc::clone(&shared))));
         let mut tasks = JoinSet::new();
         let work = async {
             match settings.load {
-                Load::Closed { .. } => self.closed(&shared, &mut tasks),
+                Load::Closed { .. } => {
+                    self.closed(&shared, &mut tasks, start_ns, settings.ramp).await;
+                }
                 Load::Open { rate, arrivals, concurrency } => {
                     let offsets = schedule(rate, arrivals, settings.duration, random);
                     self.open(&shared, &mut tasks, start_ns, &offsets, concurrency).await;
@@ -84,8 +94,7 @@ impl Driver {
             }
             while tasks.join_next().await.is_some() {}
         };
-        let timed_out =
-            tokio::time::timeout(settings.duration + settings.timeout, work).await.is_err();
+        let timed_out = tokio::time::timeout(duration + settings.timeout, work).await.is_err();
         // Whoever is still waiting leaves, and its connection with it.
         tasks.shutdown().await;
         if let Some(watch) = watch {
@@ -99,10 +108,8 @@ impl Driver {
             shared.last_ns = now_ns();
         }
         let elapsed_ns = shared.last_ns.saturating_sub(start_ns);
-        slice.elapsed_ns = elapsed_ns.max(nanoseconds(settings.duration));
-        if slice.rss_bytes.is_none() {
-            slice.rss_bytes = self.pid.and_then(|pid| Some(process::usage(pid).ok()?.rss_bytes));
-        }
+        slice.elapsed_ns = elapsed_ns.max(nanoseconds(duration));
+        slice.own_cpu_ns = own_cpu_ns().saturating_sub(own_before_ns);
         slice.cpu_ns = before_ns.and_then(|before_ns| Some(cpu_ns()?.saturating_sub(before_ns)));
         slice
     }
@@ -126,9 +133,20 @@ impl Driver {
         Client::new(Rc::clone(&self.endpoint), self.mode)
     }
 
-    fn closed(&self, shared: &Rc<RefCell<Shared>>, tasks: &mut JoinSet<()>) {
+    async fn closed(
+        &self,
+        shared: &Rc<RefCell<Shared>>,
+        tasks: &mut JoinSet<()>,
+        start_ns: u64,
+        ramp: Duration,
+    ) {
         let clients = std::mem::take(&mut *self.idle.borrow_mut());
-        for client in clients {
+        let step_ns = nanoseconds(ramp) / (clients.len() as u64).max(1);
+        let timer = Timer::new();
+        for (index, client) in (0..).zip(clients) {
+            if step_ns > 0 {
+                timer.until(start_ns + step_ns * index).await;
+            }
             let next = |shared: &mut Shared| {
                 let now_ns = now_ns();
                 (now_ns < shared.deadline_ns).then_some(now_ns)
@@ -180,6 +198,7 @@ impl Driver {
                     let mut shared = shared.borrow_mut();
                     let Some(start_ns) = next(&mut shared) else { break };
                     shared.open += 1;
+                    shared.slice.open = shared.slice.open.max(shared.open);
                     start_ns
                 };
                 let result = client.ask().await;
@@ -190,7 +209,8 @@ impl Driver {
                     shared.open -= 1;
                     match result {
                         Ok(end_ns) => {
-                            shared.slice.record(start_ns, &client.reader.arrivals_ns, end_ns);
+                            let Reader { arrivals_ns, transits_ns, .. } = &client.reader;
+                            shared.slice.record(start_ns, arrivals_ns, transits_ns, end_ns);
                             shared.last_ns = shared.last_ns.max(end_ns);
                         }
                         Err(failure) => {
@@ -209,10 +229,16 @@ impl Driver {
     }
 }
 
-/// Looks at the memory once, when most of the slice is over: the last requests are still in flight.
-async fn watch(pid: u32, duration: Duration, shared: Rc<RefCell<Shared>>) {
-    tokio::time::sleep(duration * 9 / 10).await;
-    shared.borrow_mut().slice.rss_bytes = process::usage(pid).ok().map(|usage| usage.rss_bytes);
+/// Looks at the memory again and again.
+async fn watch(pids: Vec<u32>, shared: Rc<RefCell<Shared>>) {
+    loop {
+        let now = Some(process::resident_bytes(&pids));
+        {
+            let seen = &mut shared.borrow_mut().slice.rss_bytes;
+            *seen = now.max(*seen);
+        }
+        tokio::time::sleep(WATCH_INTERVAL).await;
+    }
 }
 
 /// When the requests of a slice are to start, counted from its start.

@@ -28,6 +28,25 @@ pub(crate) fn usage(root: u32) -> io::Result<Usage> {
     Ok(usage)
 }
 
+/// Resident memory of some processes, those that have ended aside; finding a process's children is what takes long.
+#[cfg(target_os = "linux")]
+pub(crate) fn resident_bytes(pids: &[u32]) -> u64 {
+    pids.iter().filter_map(|pid| linux::resident_bytes(*pid).ok()).sum()
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) use linux::tree;
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn resident_bytes(_pids: &[u32]) -> u64 {
+    0
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn tree(root: u32) -> io::Result<Vec<u32>> {
+    usage(root).map(|_| Vec::new())
+}
+
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn usage(_root: u32) -> io::Result<Usage> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "processes can be watched on Linux only"))
@@ -44,7 +63,7 @@ mod linux {
     use super::Usage;
 
     /// The process and its descendants.
-    pub(super) fn tree(root: u32) -> io::Result<Vec<u32>> {
+    pub(crate) fn tree(root: u32) -> io::Result<Vec<u32>> {
         let parents: Vec<(u32, u32)> = fs::read_dir("/proc")?
             .filter_map(|entry| {
                 let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
@@ -70,13 +89,17 @@ mod linux {
         let id = Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?);
         let clock = clock_getcpuclockid(id)?.now()?;
         let (seconds, nanoseconds) = (clock.tv_sec(), clock.tv_nsec());
+        Ok(Usage {
+            cpu_ns: u64::try_from(seconds * 1_000_000_000 + nanoseconds).unwrap_or(0),
+            rss_bytes: resident_bytes(pid)?,
+        })
+    }
+
+    pub(super) fn resident_bytes(pid: u32) -> io::Result<u64> {
         let statm = fs::read_to_string(format!("/proc/{pid}/statm"))?;
         let pages: u64 =
             statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-        Ok(Usage {
-            cpu_ns: u64::try_from(seconds * 1_000_000_000 + nanoseconds).unwrap_or(0),
-            rss_bytes: pages * rustix::param::page_size() as u64,
-        })
+        Ok(pages * rustix::param::page_size() as u64)
     }
 }
 
@@ -100,6 +123,7 @@ mod tests {
             sum = std::hint::black_box(sum + 1);
         }
         assert!(before.rss_bytes > 100_000, "{before:?}");
+        assert!(resident_bytes(&[std::process::id(), u32::MAX / 4]) > 100_000);
     }
 
     #[test]

@@ -11,6 +11,13 @@ const PADDING: &[u8] = b"measure ";
 
 /// Writes the body: a chat completion, or a completion if the path says so.
 pub(crate) fn body(settings: &Settings, model: &str) -> Result<Bytes, BenchError> {
+    let prompt_member = if is_chat(&settings.path) { "messages" } else { "prompt" };
+    let own_prompt = settings.members.contains_key(prompt_member);
+    if own_prompt && settings.request_bytes.is_some() {
+        return Err(BenchError::Settings(format!(
+            "the body brings its own {prompt_member}, which cannot be padded to a size"
+        )));
+    }
     let with_prompt = |prompt: &str| {
         let mut body = json!({"model": model, "temperature": 0, "seed": 0});
         if let Value::Object(members) = &mut body {
@@ -20,12 +27,21 @@ pub(crate) fn body(settings: &Settings, model: &str) -> Result<Bytes, BenchError
             if settings.mode == Mode::Sse {
                 members.insert("stream".to_owned(), true.into());
             }
+            members.extend(settings.members.clone());
+            if settings.transit
+                && let Value::Object(simulation) =
+                    members.entry("fastwrap_sim").or_insert_with(|| json!({}))
+            {
+                simulation.insert("stamp".to_owned(), true.into());
+            }
             // Last, as the long one.
-            if is_chat(&settings.path) {
-                let messages = json!([{"role": "user", "content": prompt}]);
-                members.insert("messages".to_owned(), messages);
-            } else {
-                members.insert("prompt".to_owned(), prompt.into());
+            if !own_prompt {
+                let prompt = if is_chat(&settings.path) {
+                    json!([{"role": "user", "content": prompt}])
+                } else {
+                    prompt.into()
+                };
+                members.insert(prompt_member.to_owned(), prompt);
             }
         }
         body.to_string()
@@ -52,6 +68,8 @@ fn is_chat(path: &str) -> bool {
 pub(crate) mod tests {
     use std::time::Duration;
 
+    use serde_json::Map;
+
     use super::*;
     use crate::settings::{Check, Load};
 
@@ -66,7 +84,10 @@ pub(crate) mod tests {
             model: None,
             max_tokens: None,
             request_bytes: None,
+            members: Map::new(),
+            transit: false,
             headers: Vec::new(),
+            ramp: Duration::ZERO,
             duration: Duration::from_millis(50),
             rounds: 3,
             warmup: 0,
@@ -90,9 +111,23 @@ pub(crate) mod tests {
         let parsed = |settings: &Settings| {
             serde_json::from_slice::<Value>(&body(settings, "m").unwrap()).unwrap()
         };
+        let with = |members: Value| Settings {
+            members: members.as_object().unwrap().clone(),
+            ..settings()
+        };
+        let hot = parsed(&with(json!({"temperature": 1, "top_p": 0.5})));
+        assert_eq!((&hot["temperature"], &hot["top_p"]), (&json!(1), &json!(0.5)));
+        assert_eq!(hot["messages"][0]["role"], "user");
+        let own = with(json!({"messages": [], "fastwrap_sim": {"die_after_chunks": 1}}));
+        let own = Settings { transit: true, ..own };
+        let sent = parsed(&own);
+        assert_eq!(sent["messages"], json!([]));
+        assert_eq!(sent["fastwrap_sim"], json!({"die_after_chunks": 1, "stamp": true}));
+        let error = body(&Settings { request_bytes: Some(1024), ..own }, "m").unwrap_err();
+        assert!(error.to_string().contains("own messages"), "{error}");
         let chat = parsed(&settings());
         assert_eq!(chat["messages"][0]["role"], "user");
-        assert_eq!(chat["stream"], Value::Null);
+        assert_eq!((&chat["stream"], &chat["fastwrap_sim"]), (&Value::Null, &Value::Null));
         let stream = parsed(&Settings {
             mode: Mode::Sse,
             max_tokens: Some(5),

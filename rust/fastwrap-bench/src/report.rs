@@ -12,8 +12,12 @@ use crate::statistics::{Estimate, Series, estimate, paired};
 type TimesOf = fn(&Slice) -> &Times;
 
 /// What is timed: how its metrics' names begin, and where its times are.
-const TIMED: [(&str, TimesOf); 3] =
-    [("", |slice| &slice.latency), ("ttft_", |slice| &slice.ttft), ("icl_", |slice| &slice.icl)];
+const TIMED: [(&str, TimesOf); 4] = [
+    ("", |slice| &slice.latency),
+    ("ttft_", |slice| &slice.ttft),
+    ("icl_", |slice| &slice.icl),
+    ("transit_", |slice| &slice.transit),
+];
 /// The quantiles that are reported.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)];
 
@@ -39,6 +43,9 @@ const COSTS: [(&str, Number); 2] = [
     ("cpu_us_per_chunk", |slice| per(slice.cpu_ns? as f64 / 1e3, slice.chunks as f64)),
 ];
 
+/// With fewer streams open, what a process takes for itself drowns what they take.
+const MIN_OPEN: u64 = 100;
+
 fn per(amount: f64, of: f64) -> Option<f64> {
     (of > 0.0).then(|| amount / of)
 }
@@ -59,7 +66,16 @@ pub fn metric_names() -> Vec<String> {
         names.push((*name).to_owned());
         names.push(format!("{name}_ratio"));
     }
-    let single = ["cpu_cores", "rss_mib", "late_p99_us", "requests", "errors", "error_percent"];
+    let single = [
+        "cpu_cores",
+        "generator_cpu_cores",
+        "rss_mib",
+        "rss_per_stream_kib",
+        "late_p99_us",
+        "requests",
+        "errors",
+        "error_percent",
+    ];
     names.extend(single.map(str::to_owned));
     names
 }
@@ -71,6 +87,8 @@ pub struct Report {
     pub(crate) model: String,
     /// The slices of each target, round by round.
     pub(crate) slices: Vec<Vec<Slice>>,
+    /// The memory of each target's processes before they were driven.
+    pub(crate) idle_rss_bytes: Vec<Option<u64>>,
     /// The targets of each round, in the order in which they were driven.
     pub(crate) orders: Vec<Vec<usize>>,
 }
@@ -98,7 +116,10 @@ impl Report {
             "model": self.model,
             "max_tokens": settings.max_tokens,
             "request_bytes": prompt::body(settings, &self.model).map(|body| body.len()).ok(),
+            "body": settings.members,
+            "transit": settings.transit,
             "headers": settings.headers.iter().map(|header| header.0.as_str()).collect::<Vec<_>>(),
+            "ramp_s": settings.ramp.as_secs_f64(),
             "duration_s": settings.duration.as_secs_f64(),
             "rounds": settings.rounds,
             "warmup_rounds": settings.warmup,
@@ -139,7 +160,7 @@ impl Report {
         self.slices.get(index).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The target that costs and rates are divided by.
+    /// The target that the others are divided by.
     fn base(&self) -> usize {
         let reference = self.settings.reference.as_ref();
         let is_reference = |name: &String| reference == Some(name);
@@ -165,11 +186,14 @@ impl Report {
         let slices = self.of(index);
         let cores = self.series(index, |slice| per(slice.cpu_ns? as f64, slice.elapsed_ns as f64));
         add(&mut found, "cpu_cores".to_owned(), self.level(&cores));
+        let own = self.series(index, |slice| per(slice.own_cpu_ns as f64, slice.elapsed_ns as f64));
+        add(&mut found, "generator_cpu_cores".to_owned(), self.level(&own));
         let rss_bytes = slices.iter().filter_map(|slice| slice.rss_bytes).max();
         let (requests, errors): (u64, u64) =
             slices.iter().fold((0, 0), |sum, s| (sum.0 + s.requests, sum.1 + s.failed()));
         for (name, value) in [
             ("rss_mib", rss_bytes.map(|bytes| bytes as f64 / f64::from(1 << 20))),
+            ("rss_per_stream_kib", self.rss_per_stream_bytes(index).map(|bytes| bytes / 1024.0)),
             ("late_p99_us", merged(slices, |slice| &slice.late).quantile_ns(0.99).map(micro)),
             ("requests", Some(requests as f64)),
             ("errors", Some(errors as f64)),
@@ -184,7 +208,17 @@ impl Report {
         ordered.collect()
     }
 
-    /// One quantile of one of the times: itself, over the baseline's, and what it adds, over what the reference adds.
+    /// By how much the most memory of all rounds exceeds that before them, for each stream that was open.
+    fn rss_per_stream_bytes(&self, index: usize) -> Option<f64> {
+        let slices = self.of(index);
+        let streams = slices.iter().filter(|slice| slice.ttft.count() > 0).map(|slice| slice.open);
+        let open = streams.max().filter(|open| *open >= MIN_OPEN)?;
+        let most = slices.iter().filter_map(|slice| slice.rss_bytes).max()?;
+        let idle = *self.idle_rss_bytes.get(index)?;
+        per(most.saturating_sub(idle?) as f64, open as f64)
+    }
+
+    /// One quantile of one of the times: itself, over the base's, and what it adds, over what the reference adds.
     fn quantile(
         &self,
         index: usize,
@@ -205,14 +239,16 @@ impl Report {
         if index == 0 {
             return;
         }
+        let base = self.base();
+        if base != index {
+            let ratio = paired(&own, &series(base), |a, b| a / b);
+            add(found, format!("{name}_ratio"), self.level(&ratio));
+        }
         let baseline = series(0);
-        let ratio = paired(&own, &baseline, |a, b| a / b);
-        add(found, format!("{name}_ratio"), self.level(&ratio));
         let added = paired(&own, &baseline, |a, b| a - b);
         let level =
             self.level(&added).or_else(|| Some(Estimate::exact(pooled(index)? - pooled(0)?)));
         add(found, format!("added_{name}_us"), level);
-        let base = self.base();
         if base > 0 && base != index {
             let reference = paired(&series(base), &baseline, |a, b| a - b);
             let ratio = estimate(
@@ -262,10 +298,13 @@ fn round(slice: &Slice) -> Value {
         "elapsed_s": slice.elapsed_ns as f64 / 1e9,
         "cpu_s": slice.cpu_ns.map(|ns| ns as f64 / 1e9),
         "rss_bytes": slice.rss_bytes,
+        "open": slice.open,
+        "generator_cpu_s": slice.own_cpu_ns as f64 / 1e9,
         "p50_us": median(&slice.latency),
         "p99_us": slice.latency.quantile_ns(0.99).map(micro),
         "ttft_p50_us": median(&slice.ttft),
         "icl_p50_us": median(&slice.icl),
+        "transit_p50_us": median(&slice.transit),
     })
 }
 
@@ -279,9 +318,11 @@ mod tests {
     fn slice(latency_us: u64, cpu_us: u64) -> Slice {
         let mut slice = Slice { elapsed_ns: 1_000_000_000, ..Slice::default() };
         let ns = latency_us * 1000;
-        (0..100).for_each(|_| slice.record(0, &[ns / 4, ns / 2], ns));
+        (0..100).for_each(|_| slice.record(0, &[ns / 4, ns / 2], &[(0, ns / 4)], ns));
         slice.cpu_ns = Some(cpu_us * 1000 * 100);
         slice.rss_bytes = Some(2 << 20);
+        slice.own_cpu_ns = 250_000_000;
+        slice.open = 128;
         slice
     }
 
@@ -300,6 +341,7 @@ mod tests {
             },
             model: "tiny".to_owned(),
             slices: slices.to_vec(),
+            idle_rss_bytes: vec![Some(1 << 20); 3],
             orders: vec![vec![0, 1, 2], vec![2, 0, 1], vec![1, 2, 0]],
         };
         serde_json::from_str(&report.to_json()).unwrap()
@@ -324,6 +366,10 @@ mod tests {
         assert!(near(&fastwrap["chunks_per_s"], 200.0));
         assert!(near(&fastwrap["cpu_us_per_request_ratio"], 1.6));
         assert_eq!(fastwrap["rss_mib"]["value"], 2.0);
+        assert_eq!(fastwrap["rss_per_stream_kib"]["value"], 8.0);
+        assert_eq!(fastwrap["generator_cpu_cores"]["value"], 0.25);
+        assert!(near(&fastwrap["added_transit_p50_us"], 2.5));
+        assert!(near(&fastwrap["p50_ratio"], 1.05));
         let direct = &report["targets"][0]["metrics"];
         assert_eq!(direct["added_p50_us"], Value::Null);
         assert_eq!(direct["requests_per_s_ratio"], Value::Null);
@@ -336,9 +382,14 @@ mod tests {
         let fastwrap = &report["targets"][1]["metrics"];
         assert!(near(&fastwrap["added_p50_ratio"], 0.5));
         assert!(near(&fastwrap["cpu_us_per_chunk_ratio"], 2.0));
-        for (index, metric) in
-            [(2, "added_p50_ratio"), (2, "requests_per_s_ratio"), (0, "requests_per_s_ratio")]
-        {
+        assert!(fastwrap["p50_ratio"]["value"].as_f64().unwrap() < 1.0, "{fastwrap}");
+        for (index, metric) in [
+            (2, "added_p50_ratio"),
+            (2, "p50_ratio"),
+            (0, "p50_ratio"),
+            (2, "requests_per_s_ratio"),
+            (0, "requests_per_s_ratio"),
+        ] {
             assert_eq!(report["targets"][index]["metrics"][metric], Value::Null);
         }
     }

@@ -54,8 +54,13 @@ pub(crate) async fn measure(
     let (model, drivers) = prepare(&settings).await?;
     let rounds = settings.warmup.saturating_add(settings.rounds);
     let total = rounds.saturating_mul(u32::try_from(drivers.len()).unwrap_or(u32::MAX));
-    let mut report =
-        Report { slices: vec![Vec::new(); drivers.len()], orders: Vec::new(), settings, model };
+    let mut report = Report {
+        slices: vec![Vec::new(); drivers.len()],
+        idle_rss_bytes: drivers.iter().map(|driver| driver.idle_rss_bytes).collect(),
+        orders: Vec::new(),
+        settings,
+        model,
+    };
     let settings = &report.settings;
     let mut shuffler = Random::new(settings.seed, ORDER);
     let mut done = 0;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::error::BenchError;
 use crate::target::Target;
@@ -81,8 +82,14 @@ pub struct Settings {
     pub max_tokens: Option<u32>,
     /// The size that a request's body is padded to.
     pub request_bytes: Option<usize>,
+    /// Members of a request's body, over those that it has anyway.
+    pub members: Map<String, Value>,
+    /// Whether the engine, if it is a simulated one, is to stamp events, so that their way can be timed.
+    pub transit: bool,
     /// Headers of every request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Over how long the clients of a closed loop start, before the slice's own time begins.
+    pub ramp: Duration,
     /// Length of a slice: what a target gets in a round.
     pub duration: Duration,
     /// Rounds that count.
@@ -121,7 +128,18 @@ impl Settings {
         if self.rounds == 0 || self.duration.is_zero() {
             return bad("there must be a round, and it must last");
         }
+        if self.members.contains_key("stream") {
+            return bad("whether answers are streamed is for the mode to say, not for the body");
+        }
+        if self.transit && self.mode == Mode::Json {
+            return bad(
+                "one answer in JSON has no events whose way could be timed: choose the mode sse",
+            );
+        }
         match self.load {
+            Load::Open { .. } if !self.ramp.is_zero() => {
+                bad("the rate says when requests start: a ramp is of the closed loop")
+            }
             Load::Closed { concurrency: 0 } | Load::Open { concurrency: 0, .. } => {
                 bad("there must be a connection")
             }

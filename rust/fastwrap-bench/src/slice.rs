@@ -69,6 +69,8 @@ pub(crate) struct Slice {
     pub(crate) ttft: Times,
     /// Between one event with text and the next.
     pub(crate) icl: Times,
+    /// Between an event's sending, as the engine stamped it, and its arrival.
+    pub(crate) transit: Times,
     /// By how much later than intended a request was handed to a connection, or began to wait for one.
     pub(crate) late: Times,
     /// Right answers.
@@ -83,13 +85,23 @@ pub(crate) struct Slice {
     pub(crate) elapsed_ns: u64,
     /// CPU time of the target's processes.
     pub(crate) cpu_ns: Option<u64>,
-    /// Their memory shortly before the slice's end, with requests still in flight.
+    /// The most memory that they had.
     pub(crate) rss_bytes: Option<u64>,
+    /// The most requests that were open at once.
+    pub(crate) open: u64,
+    /// CPU time of the generator itself.
+    pub(crate) own_cpu_ns: u64,
 }
 
 impl Slice {
-    /// Counts a right answer to a request that started at `start_ns`.
-    pub(crate) fn record(&mut self, start_ns: u64, arrivals_ns: &[u64], end_ns: u64) {
+    /// Counts a right answer to a request that started at `start_ns`; `transits_ns` are times of sending and arrival.
+    pub(crate) fn record(
+        &mut self,
+        start_ns: u64,
+        arrivals_ns: &[u64],
+        transits_ns: &[(u64, u64)],
+        end_ns: u64,
+    ) {
         self.requests += 1;
         self.chunks += arrivals_ns.len() as u64;
         self.latency.record(end_ns.saturating_sub(start_ns));
@@ -98,6 +110,14 @@ impl Slice {
         }
         for (earlier_ns, later_ns) in arrivals_ns.iter().zip(arrivals_ns.iter().skip(1)) {
             self.icl.record(later_ns.saturating_sub(*earlier_ns));
+        }
+        for (sent_ns, at_ns) in transits_ns {
+            // What was sent before it was asked for, or after it came, was stamped by another machine's clock.
+            if start_ns <= *sent_ns
+                && let Some(transit_ns) = at_ns.checked_sub(*sent_ns)
+            {
+                self.transit.record(transit_ns);
+            }
         }
     }
 
@@ -152,13 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_gives_all_three_times() {
+    fn a_stream_gives_all_its_times() {
         let mut slice = Slice::default();
-        slice.record(100, &[110, 110, 130], 135);
-        slice.record(200, &[], 205);
+        slice.record(100, &[110, 110, 130], &[(105, 110), (109, 110), (99, 130), (131, 130)], 135);
+        slice.record(200, &[], &[], 205);
         assert_eq!((slice.requests, slice.chunks), (2, 3));
         assert_eq!((slice.ttft.quantile_ns(0.5), slice.ttft.count()), (Some(10), 1));
         assert_eq!((slice.icl.count(), slice.icl.quantile_ns(0.5)), (2, Some(0)));
+        assert_eq!((slice.transit.count(), slice.transit.quantile_ns(0.5)), (2, Some(1)));
         assert_eq!(slice.latency.quantile_ns(0.5), Some(5));
         slice.fail(Failure::Status(503), 2);
         slice.fail(Failure::Closed, 1);

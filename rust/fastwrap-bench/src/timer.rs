@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::{instant, now_ns};
+use crate::clock::now_ns;
 
 #[cfg(target_os = "linux")]
 mod kernel {
@@ -72,6 +72,6 @@ impl Timer {
         {
             return;
         }
-        tokio::time::sleep_until(instant(due_ns).into()).await;
+        tokio::time::sleep(wait).await;
     }
 }
