@@ -80,7 +80,10 @@ def run_bench(
     model: str | None,
     max_tokens: int | None,
     request_bytes: int | None,
+    body: str,
+    transit: bool,
     headers: Sequence[tuple[str, str]],
+    ramp: float,
     duration: float,
     rounds: int,
     warmup: int,
@@ -92,7 +95,7 @@ def run_bench(
 
     Args:
         targets: Name, URL (``http://HOST:PORT`` or ``unix:/PATH``) and process of each; the first is the baseline.
-        reference: The target whose added latencies the others' are divided by.
+        reference: The target that the others are divided by; None for the baseline.
         mode: ``json`` or ``sse``.
         concurrency: Connections; with a rate, the most of them.
         rate: Requests a second of an open loop; None for a closed loop.
@@ -102,7 +105,10 @@ def run_bench(
         model: The model; None asks the baseline.
         max_tokens: The most tokens of an answer, if it is to be limited.
         request_bytes: The size that a request's body is padded to.
+        body: A JSON object, whose members every request's body gets.
+        transit: Ask a simulated engine to stamp the events of its streams, so that their way can be timed.
         headers: Headers of every request.
+        ramp: Seconds over which the clients of a closed loop start, before those of ``duration``.
         duration: Seconds that a target gets in a round.
         rounds: Rounds that count.
         warmup: Rounds before them that do not.

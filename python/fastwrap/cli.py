@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastwrap import _native
+from fastwrap import _native, descriptors
 from fastwrap.bench import bench
 from fastwrap.errors import FastwrapError
 from fastwrap.options import SettingsCommand, settings_from, settings_options
@@ -187,6 +187,7 @@ def engine(host: str, port: int, **options: Any) -> None:
         shown = f"[{host}]" if ":" in host else host
         click.echo(f"simulated {options['flavor']} engine on http://{shown}:{chosen}", err=True)
 
+    descriptors.raise_limit()
     try:
         _native.serve_engine(host=host, port=port, on_ready=on_ready, **options)
     except OSError as error:

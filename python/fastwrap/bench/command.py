@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastwrap import _native
+from fastwrap import _native, descriptors
 from fastwrap.bench.options import CLOSED_CONNECTIONS, OPEN_CONNECTIONS, SectionedCommand, bench_options
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ Examples:
   fastwrap bench direct=... fastwrap=... --mode sse --concurrency 32 \\
     --pid fastwrap=4711
       32 streams at once: first content, time between chunks, CPU a chunk
+  fastwrap bench direct=... fastwrap=... --mode sse --concurrency 32 --transit
+      how long each chunk is on its way; with fastwrap engine --itl-ms 10
+  fastwrap bench direct=... fastwrap=... --mode sse --concurrency 1000 \\
+    --ramp 1 --rounds 3 --pid fastwrap=4711
+      1,000 streams; with fastwrap engine --itl-ms 50 --tokens 64
   fastwrap bench direct=... fastwrap=... --rate 200 --duration 5
       as users come, 200 a second at random: a stall delays all who come
       meanwhile, and that counts
@@ -44,8 +50,9 @@ Nothing at hand to be measured? In two other terminals:
 To believe the numbers:
   - All targets must lead to the same engine, which must answer the same
     every time.
-  - Give generator, proxy and engine CPUs of their own (taskset), or one
-    together; say which.
+  - Give generator (--cpu), proxy and engine (taskset) CPUs of their own, or
+    one together; say which.
+  - Look at the generator's own CPU: near 1, it is what limits.
   - Look at the intervals: if they overlap 0, there is no difference to be
     seen; take more --rounds.
 
@@ -53,6 +60,8 @@ The exit code is 1 if a condition of --fail-if holds, or the run could not be ma
 """
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+#: What the process has open beside its connections, at most.
+_OWN_DESCRIPTORS = 64
 #: Without a terminal: wide enough for four quantiles.
 _WIDTH = 120
 
@@ -73,12 +82,15 @@ def bench(*, targets: tuple[str, ...], **options: Any) -> None:
     before it counts. The load generator is native; no Python runs while it measures.
     """
     files = options.pop("json"), options.pop("html")
+    _pin(options.pop("cpu"))
     texts = options.pop("fail_if")
     named = _targets(targets, options.pop("pid"))
     conditions = _conditions(texts, [name for name, _, _ in named])
     if files[1] is not None:
         _require_page()
-    report = _run(named, _settled(options))
+    settled = _settled(options)
+    _require_descriptors(len(named), settled)
+    report = _run(named, settled)
     reasons = [reason for condition in conditions for reason in condition.holds(report)]
     report["fail_if"] = {"conditions": texts, "failed": reasons}
     _show(report)
@@ -149,12 +161,34 @@ def _settled(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _pin(cpu: int | None) -> None:
+    if cpu is None:
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise click.BadParameter("this system cannot keep a process on a CPU: leave it out", param_hint="--cpu")
+    allowed = sorted(os.sched_getaffinity(0))
+    if cpu not in allowed:
+        raise click.BadParameter(f"{cpu} is none of the CPUs that may be used: {allowed}", param_hint="--cpu")
+    os.sched_setaffinity(0, {cpu})
+
+
+def _require_descriptors(targets: int, options: dict[str, Any]) -> None:
+    limit = descriptors.raise_limit()
+    needed = targets * options["concurrency"] + _OWN_DESCRIPTORS
+    if options["rate"] is None and needed > limit:
+        raise click.ClickException(
+            f"{options['concurrency']} connections to each target need {needed} open files, and {limit} are allowed: "
+            f"raise the limit (ulimit -Hn), or lower --concurrency"
+        )
+
+
 def _run(targets: list[tuple[str, str, int | None]], options: dict[str, Any]) -> dict[str, Any]:
     from rich.console import Console  # noqa: PLC0415 (start-up time)
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     from fastwrap.bench.machine import describe  # noqa: PLC0415
 
+    machine = describe()
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     # Drawn between slices only: a thread that redraws would be measured, too.
@@ -174,7 +208,7 @@ def _run(targets: list[tuple[str, str, int | None]], options: dict[str, Any]) ->
         except RuntimeError as error:
             raise click.ClickException(str(error)) from error
     date = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
-    report: dict[str, Any] = {"date": date, **describe(), **json.loads(found)}
+    report: dict[str, Any] = {"date": date, **machine, **json.loads(found)}
     return report
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,25 @@ def describe() -> dict[str, Any]:
             "cpu": _cpu(),
             "architecture": platform.machine(),
             "cpus": os.cpu_count(),
-            "cpus_allowed": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+            "cpus_allowed": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
             "load_average": list(os.getloadavg()),
             "system": f"{platform.system()} {platform.release()}",
         },
-        "versions": {"fastwrap": _native.__version__, "python": platform.python_version()},
+        "versions": {"fastwrap": _native.__version__, "commit": _commit(), "python": platform.python_version()},
     }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this runs from, marked if it was changed; None if it is installed."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 (nobody else's words)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
 
 
 def _cpu() -> str:

@@ -67,6 +67,17 @@ _OPTIONS: tuple[tuple[str, str, Any, Any, str, str], ...] = (
             "[default: poisson]"
         ),
     ),
+    (
+        "Load",
+        "ramp",
+        click.FloatRange(0),
+        0.0,
+        "SECONDS",
+        (
+            "Let the connections of a closed loop begin one after another over this time, which comes before "
+            "--duration: thousands at once would flood what accepts them, and paced streams would all speak at once."
+        ),
+    ),
     ("Request", "mode", click.Choice(("json", "sse")), "json", "MODE", "json: one answer; sse: a stream of events."),
     (
         "Request",
@@ -81,6 +92,25 @@ _OPTIONS: tuple[tuple[str, str, Any, Any, str, str], ...] = (
     ("Request", "max_tokens", click.IntRange(1), None, "NUMBER", "The most tokens of an answer."),
     (
         "Request",
+        "body",
+        str,
+        "{}",
+        "JSON",
+        'Members of every request\'s body, over those it has anyway, as \'{"temperature": 1, "top_p": 0.9}\'.',
+    ),
+    (
+        "Request",
+        "transit",
+        bool,
+        False,
+        "",
+        (
+            "With --mode sse: time the way of each event, from the engine's send to its arrival here. The engine must "
+            "be fastwrap engine, which is asked to stamp its events, and on this machine: both read one clock."
+        ),
+    ),
+    (
+        "Request",
         "header",
         str,
         (),
@@ -90,6 +120,14 @@ _OPTIONS: tuple[tuple[str, str, Any, Any, str, str], ...] = (
     ("Run", "duration", _ABOVE_0, 1.0, "SECONDS", "How long each target is driven in a round."),
     ("Run", "rounds", click.IntRange(1), 10, "NUMBER", "Rounds; in each the targets take turns in a new order."),
     ("Run", "warmup", click.IntRange(0), 1, "NUMBER", "Rounds before them, which do not count."),
+    (
+        "Run",
+        "cpu",
+        click.IntRange(0),
+        None,
+        "NUMBER",
+        "Keep the load generator on this CPU (Linux), and give the others to what is measured, as with taskset.",
+    ),
     ("Run", "seed", click.IntRange(0, 2**64 - 1), 0, "NUMBER", "Decides orders and arrivals."),
     ("Run", "timeout", _ABOVE_0, 30.0, "SECONDS", "How long an answer may take after its turn has ended."),
     (
@@ -110,7 +148,7 @@ _OPTIONS: tuple[tuple[str, str, Any, Any, str, str], ...] = (
         str,
         None,
         "NAME",
-        "Divide what each target adds by what this one adds, and rates and CPU by this one's; otherwise by the first's",
+        "Divide by what this target has and adds, as a ratio of two proxies.  [default: divide by what the first has]",
     ),
     (
         "Report",
@@ -118,7 +156,10 @@ _OPTIONS: tuple[tuple[str, str, Any, Any, str, str], ...] = (
         str,
         (),
         "NAME=PID",
-        "The process behind a target: report CPU and memory of it and its children (Linux); may be repeated.",
+        (
+            "The process behind a target: report CPU and memory of it and its children (Linux), and with 100 streams "
+            "or more what each of them takes, if it was just started; may be repeated."
+        ),
     ),
     ("Report", "json", _FILE, None, "FILE", "Write all numbers and settings, machine, versions and date."),
     (
@@ -172,10 +213,11 @@ def bench_options(command: Command) -> Command:
             name,
             cls=type("_Option", (_Option,), {"group": group}),
             type=kind,
+            is_flag=kind is bool,
             default=default,
             multiple=default == (),
             metavar=metavar,
-            help=text if default in (None, ()) else f"{text}  [default: {shown}]",
+            help=text if default in (None, (), "{}") or default is False else f"{text}  [default: {shown}]",
             callback=_size if name == "request_bytes" else None,
         )
         command = option(command)

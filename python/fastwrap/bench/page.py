@@ -11,8 +11,12 @@ from fastwrap.bench.table import LEGEND, Table, describe, tables, warnings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_TIMED = (("us", "Latency"), ("ttft_us", "Time to first content"), ("icl_us", "Between chunks"))
-_ROUNDS = (("p50_us", "Latency"), ("ttft_p50_us", "Time to first content"), ("icl_p50_us", "Between chunks"))
+_TIMED = (
+    ("", "Latency"),
+    ("ttft_", "Time to first content"),
+    ("icl_", "Between chunks"),
+    ("transit_", "Chunk transit"),
+)
 #: Where the axis of the percentiles has its marks.
 _MARKS = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 
@@ -86,10 +90,10 @@ def _table(table: Table) -> str:
 def _figures(report: dict[str, Any]) -> Iterator[str]:
     import plotly.graph_objects as go  # noqa: PLC0415
 
-    for key, title in _TIMED:
+    for stem, title in _TIMED:
         figure = go.Figure()
         for target in report["targets"]:
-            points = target["distributions"].get(key, [])
+            points = target["distributions"].get(f"{stem}us", [])
             if points:
                 rarity = _rarity([fraction for fraction, _ in points])
                 percent = [f"{fraction:.5%}" for fraction, _ in points]
@@ -100,10 +104,10 @@ def _figures(report: dict[str, Any]) -> Iterator[str]:
         yield _drawn(
             figure, f"{title}: how many are not slower", {"title": "percentile", "type": "log", **marks}, "log"
         )
-    for key, title in _ROUNDS:
+    for stem, title in _TIMED:
         figure = go.Figure()
         for target in report["targets"]:
-            medians = [one[key] for one in target["rounds"]]
+            medians = [one[f"{stem}p50_us"] for one in target["rounds"]]
             if any(median is not None for median in medians):
                 numbers = [*range(1, len(medians) + 1)]
                 figure.add_scatter(x=numbers, y=medians, name=target["name"], mode="lines+markers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ _TIMED = (
     ("Latency, µs", ""),
     ("Time to first content, µs", "ttft_"),
     ("Between chunks, µs", "icl_"),
+    ("Chunk transit, µs", "transit_"),
 )
 _THROUGHPUT = (
     ("requests/s", "requests_per_s"),
@@ -28,9 +30,13 @@ _COST = (
     ("CPU µs/chunk", "cpu_us_per_chunk"),
     ("CPUs busy", "cpu_cores"),
     ("RSS, MiB", "rss_mib"),
+    ("KiB/stream", "rss_per_stream_kib"),
+    ("generator's CPUs", "generator_cpu_cores"),
 )
 #: What is later than this has been held up by the generator itself.
 _LATE_US = 1000.0
+#: Who uses more of its one CPU than this is what limits.
+_BUSY = 0.9
 #: From here on a number needs no digit behind the point, and one.
 _WHOLE, _TENTHS = 100.0, 10.0
 
@@ -68,14 +74,14 @@ class Table:
 def tables(report: dict[str, Any]) -> list[Table]:
     """Return the tables of a report, without those that would be empty."""
     settings, targets = report["settings"], report["targets"]
-    baseline, reference = settings["baseline"], settings["reference"]
+    reference = settings["reference"]
+    base = reference or settings["baseline"]
     found = []
     for title, stem in _TIMED:
-        kinds = [("", f"{stem}{{}}_us"), ("  added", f"added_{stem}{{}}_us"), (f"  ÷ {baseline}", f"{stem}{{}}_ratio")]
+        kinds = [("", f"{stem}{{}}_us"), ("  added", f"added_{stem}{{}}_us"), (f"  ÷ {base}", f"{stem}{{}}_ratio")]
         if reference is not None:
             kinds.append((f"  added ÷ {reference}'s", f"added_{stem}{{}}_ratio"))
         found.append(_table(title, _QUANTILES, kinds, targets))
-    base = reference or baseline
     kinds = [("", "{}"), (f"  ÷ {base}", "{}_ratio")]
     found.append(_table("Throughput", _THROUGHPUT, kinds, targets))
     found.append(_table("Cost", _COST, kinds, targets))
@@ -122,14 +128,16 @@ def describe(settings: dict[str, Any]) -> str:
     """Return in a sentence what was done."""
     load = settings["load"]
     how = (
-        f"closed loop, {load['concurrency']} connection(s)"
+        f"closed loop, {load['concurrency']:,} connection(s)"
+        + (f" that begin within {settings['ramp_s']:g} s" if settings["ramp_s"] else "")
         if load["loop"] == "closed"
         else f"open loop, {load['rate']:g} requests/s, {load['arrivals']} arrivals, latency from the intended start"
     )
+    body = f" with {json.dumps(settings['body'])}" if settings["body"] else ""
     return (
         f"{settings['mode'].upper()} from {settings['path']}, model {settings['model']}, requests of "
-        f"{settings['request_bytes']:,} bytes; {how}; {settings['rounds']} round(s) of {settings['duration_s']:g} s a "
-        f"target, interleaved, seed {settings['seed']}"
+        f"{settings['request_bytes']:,} bytes{body}; {how}; {settings['rounds']} round(s) of "
+        f"{settings['duration_s']:g} s a target, interleaved, seed {settings['seed']}"
     )
 
 
@@ -141,6 +149,8 @@ LEGEND = (
 
 def warnings(report: dict[str, Any]) -> Iterator[str]:
     """Yield what a reader must know before believing the numbers."""
+    if report["settings"]["transit"] and not any(target["metrics"]["transit_p50_us"] for target in report["targets"]):
+        yield "no event came with a stamp of this machine's clock: --transit needs fastwrap engine, on this machine"
     for target in report["targets"]:
         if target["errors"]:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in target["errors"].items())
@@ -150,7 +160,13 @@ def warnings(report: dict[str, Any]) -> Iterator[str]:
         if late is not None and late["value"] > _LATE_US:
             yield (
                 f"{target['name']}: the generator itself was late, p99 {late['value']:,.0f} µs; that is part of the "
-                "latencies: lower --rate, or give it a CPU of its own (taskset)"
+                "latencies: lower --rate, or give it a CPU of its own (--cpu)"
+            )
+        own = target["metrics"]["generator_cpu_cores"]
+        if own is not None and own["value"] > _BUSY:
+            yield (
+                f"{target['name']}: the generator itself was busy for {own['value']:.0%} of the time, and may be what "
+                "limits: ask for less, or give it a CPU of its own (--cpu)"
             )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastwrap import descriptors
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,6 +22,7 @@ def serve(settings: Settings, on_start: Callable[[str, int], None]) -> None:
     Raises:
         PortError: If the address cannot be listened on.
     """
+    descriptors.raise_limit()
     if settings.server == "native":
         from fastwrap.servers import native  # noqa: PLC0415 (neither needs the other)
 

@@ -6,6 +6,7 @@ use fastwrap_bench::{Arrivals, BenchError, Check, Load, Mode, Progress, Settings
 use http::{HeaderName, HeaderValue};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use serde_json::{Map, Value};
 
 #[pyfunction]
 pub(crate) fn bench_metrics() -> Vec<String> {
@@ -13,7 +14,7 @@ pub(crate) fn bench_metrics() -> Vec<String> {
 }
 
 #[pyfunction]
-#[pyo3(signature = (targets, *, reference, mode, concurrency, rate, arrivals, check, path, model, max_tokens, request_bytes, headers, duration, rounds, warmup, timeout, seed, on_progress))]
+#[pyo3(signature = (targets, *, reference, mode, concurrency, rate, arrivals, check, path, model, max_tokens, request_bytes, body, transit, headers, ramp, duration, rounds, warmup, timeout, seed, on_progress))]
 #[allow(clippy::too_many_arguments)] // keyword-only in Python
 pub(crate) fn run_bench(
     py: Python<'_>,
@@ -28,7 +29,10 @@ pub(crate) fn run_bench(
     model: Option<String>,
     max_tokens: Option<u32>,
     request_bytes: Option<usize>,
+    body: &str,
+    transit: bool,
     headers: Vec<(String, String)>,
+    ramp: f64,
     duration: f64,
     rounds: u32,
     warmup: u32,
@@ -56,7 +60,10 @@ pub(crate) fn run_bench(
         model,
         max_tokens,
         request_bytes,
+        members: members(body)?,
+        transit,
         headers: headers.iter().map(header).collect::<PyResult<_>>()?,
+        ramp: seconds(ramp)?,
         duration: seconds(duration)?,
         rounds,
         warmup,
@@ -85,6 +92,10 @@ fn bad(error: &dyn std::fmt::Display) -> PyErr {
 fn word<T: Copy>(given: &str, known: &[(&str, T)]) -> PyResult<T> {
     let found = known.iter().find(|(name, _)| *name == given);
     found.map(|found| found.1).ok_or_else(|| bad(&format!("{given:?} is unknown")))
+}
+
+fn members(body: &str) -> PyResult<Map<String, Value>> {
+    serde_json::from_str(body).map_err(|error| bad(&format!("the body is no JSON object: {error}")))
 }
 
 fn header((name, value): &(String, String)) -> PyResult<(HeaderName, HeaderValue)> {
