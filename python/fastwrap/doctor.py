@@ -37,6 +37,10 @@ _NVML_SECONDS = 10.0
 _MANY_MODELS = 3
 _MEBIBYTE = 1 << 20
 _UNIX = "unix:"
+_SERVERS = (
+    "--server granian: ASGI, composes and can be mounted; adds about 0.3 ms to a request\n"
+    "--server native: no Python on a request's way; adds about as much as nginx (x 1.4)"
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ def examine(upstream: str, host: str, port: int) -> list[Check]:
         Check("fastwrap", "ok", f"{_native.__version__}, native module loaded"),
         _package("granian"),
         _package("uvloop"),
+        Check("servers", "ok", _SERVERS),
         *_gpu(),
         _files(),
         _port(host, port),
