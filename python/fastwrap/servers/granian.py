@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _HEADER_TIMEOUT_MS = 30_000
 #: Granian limits connections, idle ones included, not requests; those are limited by ``max_inflight``.
 _MAX_CONNECTIONS = 65_536
+#: Connections that may wait to be accepted: as many as Linux lets wait.
+_BACKLOG = 4096
 
 
 #: ``PR_SET_PDEATHSIG`` of Linux' prctl(2).
@@ -106,6 +108,7 @@ def serve(settings: Settings, on_start: Callable[[str, int], None]) -> None:
             loop=Loops.asyncio if sys.platform == "win32" else Loops.uvloop,
             http=HTTPModes.http1,
             websockets=False,
+            backlog=_BACKLOG,
             backpressure=_MAX_CONNECTIONS,
             http1_settings=HTTP1Settings(header_read_timeout=_HEADER_TIMEOUT_MS),
             log_level=LogLevels(settings.log_level if settings.log_level != "info" else "warning"),

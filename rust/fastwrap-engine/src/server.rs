@@ -10,12 +10,16 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 
 use crate::options::Options;
 use crate::route::Router;
 use crate::socket::Socket;
+
+/// Connections that may wait to be accepted: as many as Linux lets wait. A proxy that is asked by thousands at once
+/// connects as often, and whoever finds no place tries again after a second.
+const BACKLOG: u32 = 4096;
 
 /// How long to wait before accepting again when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -34,7 +38,14 @@ impl Engine {
     ///
     /// If the address cannot be resolved or bound.
     pub async fn bind(host: &str, port: u16, options: Options) -> io::Result<Self> {
-        let listener = TcpListener::bind((host, port)).await?;
+        let mut bound = Err(io::ErrorKind::AddrNotAvailable.into());
+        for address in lookup_host((host, port)).await? {
+            bound = listen(address);
+            if bound.is_ok() {
+                break;
+            }
+        }
+        let listener = bound?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address, router: Arc::new(Router::new(options)) })
     }
@@ -70,6 +81,13 @@ impl Engine {
             }
         }
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Wait until a connection has ended; for ever while there is none.

@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 1024;
+/// Connections that may wait to be accepted: as many as Linux lets wait. Who finds no place tries again after a second.
+const BACKLOG: i32 = 4096;
 
 /// Binds one listener for each of `workers`; they share the port, and the kernel spreads the connections.
 ///
