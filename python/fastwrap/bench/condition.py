@@ -62,7 +62,7 @@ class Condition:
             if found is None:
                 reasons.append(
                     f"{self.text}: {target['name']} has no {self.metric}: too few answers for it (see --duration, "
-                    "--rounds), or it is not measured like this (see --mode, --pid, --reference)"
+                    "--rounds), or it is not measured like this (see --mode, --transit, --pid, --reference)"
                 )
             elif _OPERATORS[self.sign](found["value"], self.limit):
                 reasons.append(f"{self.text}: {target['name']} has {found['value']:.6g}")

@@ -126,5 +126,5 @@ def _drawn(figure: Any, title: str, axis: dict[str, Any], scale: str) -> str:
     if not figure.data:
         return ""
     figure.update_layout(title=title, xaxis=axis, yaxis={"title": "µs", "type": scale}, template="plotly_white")
-    drawn: str = figure.to_html(full_html=False, include_plotlyjs=False)
+    drawn: str = figure.to_html(full_html=False, include_plotlyjs=False, default_height="450px")
     return drawn

@@ -1,6 +1,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use fastwrap_engine::{Engine, Flavor, Options};
 use serde_json::json;
@@ -197,6 +198,46 @@ async fn an_open_loop_opens_connections_as_it_needs_them() {
     }
     assert!(report.slices[0][0].reconnects > 3, "{:?}", report.slices[0][0]);
     assert_ne!(report.slices[0][0].requests, report.slices[0][1].requests);
+}
+
+#[tokio::test]
+async fn clients_begin_one_after_another_within_the_ramp() {
+    let arrivals = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&arrivals);
+    // Longer than ramp and slice together, so that each client asks once.
+    let slow = move |n| {
+        seen.lock().unwrap().push(Instant::now());
+        async move {
+            if n > 1 {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            Some(json_answer("text", ""))
+        }
+    };
+    let (load, ramp) = (Load::Closed { concurrency: 4 }, Duration::from_millis(100));
+    let settings = Settings { load, ramp, rounds: 1, ..settings() };
+    let report = measured(on(&[scripted(slow).await], settings)).await.unwrap();
+    let slice = only(&report);
+    assert_eq!((slice.requests, slice.open), (4, 4));
+    assert!(slice.elapsed_ns >= 200_000_000 && slice.own_cpu_ns > 0);
+    let arrivals = arrivals.lock().unwrap();
+    // The preflight's two come first.
+    for (arrival, step) in arrivals[2..].iter().zip(0..) {
+        assert!(*arrival - arrivals[1] >= ramp / 4 * step, "{step}");
+    }
+}
+
+#[tokio::test]
+async fn the_way_of_events_is_known_where_they_are_stamped() {
+    let address = engine(Options::default()).await;
+    let settings = Settings { mode: Mode::Sse, rounds: 1, ..settings() };
+    let plain = measured(on(&[address], settings.clone())).await.unwrap();
+    assert_eq!(only(&plain).transit.count(), 0);
+    let stamped = measured(on(&[address], Settings { transit: true, ..settings })).await.unwrap();
+    let slice = only(&stamped);
+    // The first event, with the role, and the last one, without text, have stamps, too.
+    assert_eq!(slice.transit.count(), slice.chunks + 2 * slice.requests);
+    assert!(slice.transit.quantile_ns(0.5) < slice.latency.quantile_ns(0.5));
 }
 
 #[tokio::test]
