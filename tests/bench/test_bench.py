@@ -167,7 +167,7 @@ def test_more_streams_than_open_files_were_allowed(bench: Run, server: str, tmp_
     assert result.returncode == 0, result.stderr
     assert "that begin within 0.1 s" in " ".join(result.stdout.split())
     for target in written(file)["targets"]:
-        assert target["rounds"][0]["open"] == target["metrics"]["requests"]["value"] == count
+        assert limit < target["rounds"][0]["open"] <= count
     assert target["metrics"]["rss_per_stream_kib"]["value"] > 0
 
 
