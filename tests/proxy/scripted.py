@@ -107,11 +107,11 @@ class Turn:
         self.closed = True
         self.socket.close()
 
-    def wait_closed(self) -> float:
-        """Wait until the other side closes; the monotonic time when it did."""
+    def wait_closed(self, *, uploads: bool = False) -> float:
+        """Wait until the other side closes, which sends no more unless it uploads; the monotonic time when it did."""
         with contextlib.suppress(ConnectionError):
             while piece := self.socket.recv(1 << 16):
-                assert not piece, f"more was sent: {piece!r}"
+                assert uploads, f"more was sent: {piece!r}"
         self.close()
         return time.monotonic()
 
