@@ -25,7 +25,7 @@ use crate::route::Route;
 use crate::splice::Layout;
 use crate::stream::{Render, Stream, StreamSettings};
 use crate::timeline::Timeline;
-use crate::upload::Upload;
+use crate::upload::SharedReader;
 
 /// Largest JSON answer that is collected to be enriched; a larger one passes untouched.
 pub const MAX_JSON_BYTES: usize = 16 << 20;
@@ -168,9 +168,9 @@ impl Exchange {
     }
 
     /// The request's body is too large to wait for: returns what reads it as it passes, and whether it may change.
-    pub fn upload(&mut self) -> (Arc<Upload>, bool) {
+    pub fn upload(&mut self) -> (Arc<SharedReader>, bool) {
         let ask = self.route.is_some_and(|route| self.asks_for_usage(route));
-        let upload = Arc::new(Upload::new(ask));
+        let upload = Arc::new(SharedReader::new(ask));
         self.context.upload = Some(Arc::clone(&upload));
         (upload, ask)
     }

@@ -248,9 +248,9 @@ impl Piece<'_> {
 
 /// A reader that whoever passes the body on shares with the exchange.
 #[derive(Debug)]
-pub struct Upload(Mutex<(Reader, Option<u64>)>);
+pub struct SharedReader(Mutex<(Reader, Option<u64>)>);
 
-impl Upload {
+impl SharedReader {
     pub(crate) fn new(ask: bool) -> Self {
         Self(Mutex::new((Reader::new(ask), None)))
     }

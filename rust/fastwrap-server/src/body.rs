@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use fastwrap_core::error::Fault;
 use fastwrap_core::exchange::Transit;
-use fastwrap_core::upload::Upload as Reader;
+use fastwrap_core::upload::SharedReader;
 use fastwrap_relay::{Aborted, Answer, now_ns};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -114,14 +114,14 @@ impl Body for Upload {
 
 /// A large body of a measured request, read as it passes.
 pub(crate) struct Passing {
-    reader: Arc<Reader>,
+    reader: Arc<SharedReader>,
     rest: Upload,
     out: VecDeque<Bytes>,
     ended: bool,
 }
 
 impl Passing {
-    pub(crate) fn new(start: Bytes, rest: Upload, reader: Arc<Reader>) -> Self {
+    pub(crate) fn new(start: Bytes, rest: Upload, reader: Arc<SharedReader>) -> Self {
         let mut out = Vec::new();
         reader.data(&start, &mut out);
         Self { reader, rest, out: out.into(), ended: false }

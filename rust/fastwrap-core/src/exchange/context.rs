@@ -13,7 +13,7 @@ use crate::profile::Profile;
 use crate::request::Facts;
 use crate::stream::Render;
 use crate::timeline::Timeline;
-use crate::upload::Upload;
+use crate::upload::SharedReader;
 
 /// Time that chunks spent in fastwrap before the server took them; written by the server's side.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ pub(super) struct Context {
     pub(super) mark: Result<Mark, &'static str>,
     pub(super) facts: Facts,
     /// The body that is read as it passes.
-    pub(super) upload: Option<Arc<Upload>>,
+    pub(super) upload: Option<Arc<SharedReader>>,
     pub(super) request_id: String,
     pub(super) transit: Arc<Transit>,
     pub(super) engine: Option<EngineNumbers>,
