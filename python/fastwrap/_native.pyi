@@ -7,9 +7,10 @@ ASGI. A *fault* is the stable word for an error of fastwrap's own: ``engine_unre
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextvars import Context
 from os import PathLike
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 __version__: str
 
@@ -299,11 +300,38 @@ class Relay:
         """End the thread; requests in flight are dropped."""
 
 @final
+class Arrival:
+    """Done when something of an answer has arrived: of asyncio's futures what a task needs."""
+
+    def __await__(self) -> Generator[Any]: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __next__(self) -> Any: ...
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the event loop it belongs to."""
+
+    def add_done_callback(self, callback: Callable[[Arrival], object], *, context: Context) -> None:
+        """Call ``callback`` in ``context`` when it is done."""
+
+    def cancel(self, msg: object = None) -> bool:
+        """Let whoever awaits it go on with ``CancelledError``; return whether anybody did."""
+
+    def result(self) -> None:
+        """Return nothing.
+
+        Raises:
+            CancelledError: If it was cancelled.
+        """
+
+@final
 class Exchange:
     """One request on its way to the engine and its answer on the way back."""
 
     def send(self, chunk: bytes, more: bool) -> bool:
         """Give bytes of the body; return whether more may be given at once (else see ``when_writable``)."""
+
+    @property
+    def is_uploaded(self) -> bool:
+        """Whether the body is whole: its end was told, or it is as long as was announced."""
 
     def when_writable(self, future: asyncio.Future[None]) -> None:
         """Resolve ``future`` when more of the body may be given."""
@@ -318,8 +346,8 @@ class Exchange:
             AnswerAborted: If the answer broke off.
         """
 
-    def when_ready(self, future: asyncio.Future[None]) -> None:
-        """Resolve ``future`` when ``take`` has something."""
+    def arrival(self) -> Arrival:
+        """Return what to await until ``take`` has something."""
 
     def cancel(self) -> None:
         """Drop the request: the engine sees its connection closed."""

@@ -6,22 +6,21 @@ looks into it.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from fastwrap._native import AnswerAborted
+from fastwrap.departures import Departures, Watch
 from fastwrap.relays import open_relay
 from fastwrap.sidecar import PREFIX, Sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
+    from fastwrap.departures import Message, Receive
     from fastwrap.relays.base import Exchange, Part, Relay
     from fastwrap.settings import Settings
 
     Scope = MutableMapping[str, Any]
-    Message = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
 
 
@@ -36,6 +35,7 @@ class Application:
     def __init__(self, settings: Settings, counters_directory: str | None = None) -> None:
         self.settings = settings
         self.sidecar = Sidecar(settings, counters_directory)
+        self._departures = Departures()
         self._relay: Relay | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,15 +85,18 @@ class Application:
         if refusal is not None:  # whatever the client still has to send
             await _give(refusal, send)
             return
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            exchange.cancel()
+        watch = Watch(exchange, receive)
+        watch.take(await receive())
+        if watch.has_left:
             return
-        watch = asyncio.ensure_future(_upload(exchange, message, receive))
+        if exchange.is_uploaded:
+            self._departures.begin_soon(watch)
+        else:
+            watch.begin()
         try:
             await _answer(exchange, send, watch)
         finally:
-            watch.cancel()
+            watch.end()
             exchange.cancel()
 
     async def _answer_own(self, method: str, path: str, send: Send) -> None:
@@ -112,32 +115,17 @@ def _target(scope: Scope) -> bytes:
     return b"%b?%b" % (path, query) if query else path
 
 
-async def _upload(exchange: Exchange, message: Message, receive: Receive) -> None:
-    """Pass the body on, then wait for the client to leave."""
-    while message["type"] == "http.request":
-        more: bool = message.get("more_body", False)
-        if not exchange.send(message.get("body", b""), more):
-            room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            exchange.when_writable(room)
-            await room
-        message = await receive()
-    exchange.cancel()
-
-
-async def _answer(exchange: Exchange, send: Send, watch: asyncio.Future[None]) -> None:
-    loop = asyncio.get_running_loop()
+async def _answer(exchange: Exchange, send: Send, watch: Watch) -> None:
     more = True
     while more:
         try:
             part = exchange.take()
         except AnswerAborted:
-            if watch.done():  # the client has left: nobody is to be told
+            if watch.has_left:  # the client has left: nobody is to be told
                 return
             raise
         if part is None:
-            ready: asyncio.Future[None] = loop.create_future()
-            exchange.when_ready(ready)
-            await ready
+            await exchange.arrival()
             continue
         more = await _give(part, send)
 

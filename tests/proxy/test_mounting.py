@@ -19,7 +19,8 @@ from proxy.processes import DEADLINE_S, until
 from proxy.scripted import ScriptedEngine, Turn, delta
 
 if TYPE_CHECKING:
-    from fastwrap.app import Message, Receive, Scope, Send
+    from fastwrap.app import Scope, Send
+    from fastwrap.departures import Message, Receive
 
 
 class Mounted:
@@ -141,6 +142,54 @@ def test_a_client_that_leaves_while_it_uploads_leaves_no_coroutine(app: Applicat
 def test_a_refused_request_needs_no_body(app: Application) -> None:
     sent = asyncio.run(call_app(app, [], [(b"content-length", b"99999999999")]))
     assert [message.get("status") for message in sent] == [413, None]
+
+
+def test_whoever_gives_up_on_the_application_closes_the_engines_connection(
+    app: Application, engine: ScriptedEngine
+) -> None:
+    """As a timeout of a middleware's does, while the answer is awaited."""
+    closed = threading.Event()
+
+    def answer(turn: Turn) -> None:
+        asyncio.run_coroutine_threadsafe(give_up(), loops[0]).result(DEADLINE_S)
+        turn.wait_closed()
+        closed.set()
+
+    async def give_up() -> None:
+        calls[0].cancel()
+
+    async def call() -> None:
+        loops.append(asyncio.get_running_loop())
+        parts: list[Message] = [{"type": "http.request", "body": b"{}"}]
+        calls.append(asyncio.ensure_future(call_app(app, parts, [])))
+        with pytest.raises(asyncio.CancelledError):
+            await calls[0]
+        assert app.sidecar.meter.in_flight() == 0
+
+    loops: list[asyncio.AbstractEventLoop] = []
+    calls: list[asyncio.Future[list[Message]]] = []
+    engine.use(answer)
+    asyncio.run(call())
+    assert closed.wait(DEADLINE_S)
+
+
+def test_the_end_of_the_application_ends_what_is_in_flight(app: Application, engine: ScriptedEngine) -> None:
+    async def call() -> None:
+        waits = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def answer(turn: Turn) -> None:
+            loop.call_soon_threadsafe(waits.set)
+            turn.wait_closed()
+
+        engine.use(answer)
+        parts: list[Message] = [{"type": "http.request", "body": b"{}"}]
+        answered = asyncio.ensure_future(call_app(app, parts, []))
+        await waits.wait()
+        await app.stop()
+        assert (await answered)[0]["status"] in {500, 502}
+
+    asyncio.run(asyncio.wait_for(call(), DEADLINE_S))
 
 
 def test_a_websocket_is_refused(app: Application) -> None:

@@ -51,6 +51,7 @@ class HttpxExchange:
         self._method = method
         self._target = target
         self._length = [(name, value) for name, value in headers if name == b"content-length"]
+        self._announced = {int(value) for _, value in self._length if value.isdigit()}
         self._measured = relay.meter.begin(method, target, headers)
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
@@ -74,9 +75,10 @@ class HttpxExchange:
 
     def send(self, chunk: bytes, more: bool) -> bool:
         """Give bytes of the body; return whether more may be given at once."""
-        self._received_bytes += len(chunk)
-        if self._ended or self._aborted:
+        if self._ended or self._aborted or self._body_ended:
             return True
+        self._received_bytes += len(chunk)
+        more = more and self._received_bytes not in self._announced
         if self._received_bytes > self._relay.settings.max_body_bytes:
             self._stop()
             self._break("body_too_large")
@@ -89,6 +91,11 @@ class HttpxExchange:
         elif self._task is None and not self._measured.is_measured:
             self._start(self._upload())
         return self._measured.is_measured or self._has_room()
+
+    @property
+    def is_uploaded(self) -> bool:
+        """Whether the body is whole."""
+        return self._body_ended
 
     def when_writable(self, future: asyncio.Future[None]) -> None:
         """Resolve ``future`` when more of the body may be given."""
@@ -113,10 +120,11 @@ class HttpxExchange:
         self._drained.set()
         return part
 
-    def when_ready(self, future: asyncio.Future[None]) -> None:
-        """Resolve ``future`` when :meth:`take` has something."""
-        self._reader = future
+    async def arrival(self) -> None:
+        """Wait until :meth:`take` has something."""
+        self._reader = asyncio.get_running_loop().create_future()
         self._notify()
+        await self._reader
 
     def cancel(self) -> None:
         """Drop the request: the engine sees its connection closed."""

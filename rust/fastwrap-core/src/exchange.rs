@@ -117,12 +117,11 @@ impl Exchange {
 
     fn over_limit(&self, request_headers: &HeaderMap, in_flight: u64) -> Option<Fault> {
         let settings = &self.context.meter.settings;
-        let length = request_headers
-            .get(header::CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok()?.parse().ok());
         if headers::wire_bytes(request_headers) as u64 > settings.max_header_bytes {
             Some(Fault::HeadersTooLarge)
-        } else if length.is_some_and(|length: u64| length > settings.max_body_bytes) {
+        } else if headers::body_bytes(request_headers)
+            .is_some_and(|length| length > settings.max_body_bytes)
+        {
             Some(Fault::BodyTooLarge)
         } else if settings.max_inflight > 0 && in_flight > settings.max_inflight {
             Some(Fault::Overloaded)
@@ -219,7 +218,8 @@ impl Exchange {
             }
             Some(name)
                 if name.eq_ignore_ascii_case("application/json")
-                    && content_length(response_headers) <= MAX_JSON_BYTES as u64 =>
+                    && headers::body_bytes(response_headers)
+                        .is_none_or(|length| length <= MAX_JSON_BYTES as u64) =>
             {
                 let hold = enrich.any();
                 self.mode = Mode::Collect { chunks: Vec::new(), bytes: 0, hold };
@@ -431,11 +431,6 @@ fn request_id(request_headers: &HeaderMap, now_ns: u64, in_flight: u64) -> Strin
 fn content_type(response_headers: &HeaderMap) -> Option<&str> {
     let value = response_headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     Some(value.split(';').next().unwrap_or(value).trim())
-}
-
-fn content_length(response_headers: &HeaderMap) -> u64 {
-    let value = response_headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    value.and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
 /// Whether the body can be read as it is.

@@ -44,6 +44,15 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// How long a message's body is, if that was announced.
+#[must_use]
+pub fn body_bytes(headers: &HeaderMap) -> Option<u64> {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return None;
+    }
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// Makes a client's headers fit for the engine. `measured` answers must come uncompressed, to be read.
 pub fn prepare_request(headers: &mut HeaderMap, host: &HeaderValue, measured: bool) {
     strip_hop_by_hop(headers);

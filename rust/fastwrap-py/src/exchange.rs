@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Bytes, BytesMut};
 use fastwrap_core::error::Fault;
 use fastwrap_core::exchange::{Exchange as CoreExchange, Transit};
+use fastwrap_core::headers;
 use fastwrap_relay::{Aborted, Answer, Payload, Relay, now_ns};
 use http::{HeaderMap, Response, StatusCode, request};
 use http_body::{Body, Frame};
@@ -17,10 +18,11 @@ use pyo3::create_exception;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
-use tokio::task::AbortHandle;
 
+use crate::arrival::{Arrival, Waiter};
 use crate::convert::{header_list, joined};
 use crate::reactor::Reactor;
+use crate::task::Task;
 
 create_exception!(fastwrap._native, AnswerAborted, PyException);
 
@@ -38,8 +40,8 @@ struct State {
     read_ns: u64,
     ended: bool,
     aborted: bool,
-    /// The coroutine that waits for the answer, and the one that waits to go on with its upload.
-    reader: Option<Py<PyAny>>,
+    /// The coroutine that waits for the answer, and the future of the one that waits to go on with its upload.
+    reader: Option<Waiter>,
     writer: Option<Py<PyAny>>,
     /// The relay's task, waiting for room.
     relay: Option<Waker>,
@@ -71,12 +73,26 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The futures that have become due.
-    pub(crate) fn due(&self) -> impl Iterator<Item = Py<PyAny>> {
+    /// Whoever waits for what is there now.
+    pub(crate) fn due(&self) -> (Option<Waiter>, Option<Py<PyAny>>) {
         let mut state = self.lock();
         let reader = if state.has_part() { state.reader.take() } else { None };
         let writer = if state.has_room() { state.writer.take() } else { None };
-        [reader, writer].into_iter().flatten()
+        (reader, writer)
+    }
+
+    /// Keeps the reader until there is something to take; gives it back if there is already.
+    pub(crate) fn wait(&self, reader: Waiter) -> Option<Waiter> {
+        let mut state = self.lock();
+        if state.has_part() {
+            return Some(reader);
+        }
+        state.reader = Some(reader);
+        None
+    }
+
+    pub(crate) fn take_waiter(&self) -> Option<Waiter> {
+        self.lock().reader.take()
     }
 
     fn is_awaited(&self) -> bool {
@@ -214,10 +230,12 @@ pub(crate) struct Exchange {
     shared: Arc<Shared>,
     transit: Arc<Transit>,
     opening: Option<Box<Opening>>,
+    announced_bytes: Option<u64>,
     received_bytes: u64,
+    uploaded: bool,
     /// The head has been taken.
     headed: bool,
-    task: Option<AbortHandle>,
+    task: Option<Arc<Task>>,
 }
 
 impl Exchange {
@@ -227,14 +245,16 @@ impl Exchange {
         begun: Result<(Box<CoreExchange>, request::Parts), Fault>,
     ) -> Self {
         let shared = Arc::new(Shared::default());
-        let (transit, opening) = match begun {
+        let (transit, announced_bytes, opening) = match begun {
             Ok((exchange, head)) => {
-                let transit = exchange.transit();
-                (transit, Some(Box::new(Opening { exchange, head, body: BytesMut::new() })))
+                let (transit, announced_bytes) =
+                    (exchange.transit(), headers::body_bytes(&head.headers));
+                let opening = Box::new(Opening { exchange, head, body: BytesMut::new() });
+                (transit, announced_bytes, Some(opening))
             }
             Err(fault) => {
                 shared.respond(fault.response());
-                (Arc::default(), None)
+                (Arc::default(), None, None)
             }
         };
         Self {
@@ -243,7 +263,9 @@ impl Exchange {
             shared,
             transit,
             opening,
+            announced_bytes,
             received_bytes: 0,
+            uploaded: false,
             headed: false,
             task: None,
         }
@@ -252,8 +274,8 @@ impl Exchange {
     fn start(&mut self, exchange: Box<CoreExchange>, head: request::Parts, payload: Payload) {
         let finish =
             Finish { shared: Arc::clone(&self.shared), reactor: Arc::clone(&self.reactor) };
-        let task = run(Arc::clone(&self.relay), exchange, head, payload, finish);
-        self.task = Some(self.reactor.handle.spawn(task).abort_handle());
+        let work = run(Arc::clone(&self.relay), exchange, head, payload, finish);
+        self.task = Some(self.reactor.start_task(work));
     }
 
     fn upload(&mut self, chunk: Bytes, more: bool) -> bool {
@@ -299,7 +321,13 @@ impl Exchange {
 #[pymethods]
 impl Exchange {
     fn send(&mut self, chunk: &[u8], more: bool) -> bool {
+        if self.uploaded {
+            return true;
+        }
         self.received_bytes += chunk.len() as u64;
+        // Granian tells the end of a body by one more message, and that costs two hand-overs between threads.
+        let more = more && self.announced_bytes != Some(self.received_bytes);
+        self.uploaded = !more;
         if self.received_bytes > self.relay.meter.settings.max_body_bytes {
             self.refuse(Fault::BodyTooLarge);
             return true;
@@ -326,6 +354,11 @@ impl Exchange {
             self.start(opening.exchange, opening.head, Payload::from(body));
         }
         true
+    }
+
+    #[getter]
+    fn is_uploaded(&self) -> bool {
+        self.uploaded
     }
 
     #[allow(clippy::type_complexity)] // written out in the stub
@@ -365,16 +398,8 @@ impl Exchange {
         Ok(Some((head, joined(py, &out)?, !ended)))
     }
 
-    /// `future` is resolved when [`Self::take`] has something; at once if it has already.
-    fn when_ready(&self, py: Python<'_>, future: Py<PyAny>) -> PyResult<()> {
-        let mut state = self.shared.lock();
-        if state.has_part() {
-            drop(state);
-            future.call_method1(py, "set_result", (py.None(),))?;
-        } else {
-            state.reader = Some(future);
-        }
-        Ok(())
+    fn arrival(&self, py: Python<'_>) -> Arrival {
+        Arrival::new(&self.shared, self.reactor.event_loop.clone_ref(py))
     }
 
     /// `future` is resolved when more may be sent; at once if it may already.
@@ -395,7 +420,7 @@ impl Exchange {
             self.wake();
         }
         if let Some(task) = self.task.take() {
-            task.abort();
+            task.cancel();
         }
     }
 }

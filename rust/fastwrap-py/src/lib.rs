@@ -2,6 +2,7 @@
 //!
 //! Its Python face is written down in `python/fastwrap/_native.pyi`, where the docstrings live.
 
+mod arrival;
 mod bench;
 mod cells;
 mod convert;
@@ -13,11 +14,13 @@ mod meter;
 mod reactor;
 mod relay;
 mod server;
+mod task;
 
 use pyo3::prelude::*;
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<arrival::Arrival>()?;
     module.add_class::<exchange::Exchange>()?;
     module.add_class::<measured::Measured>()?;
     module.add_class::<memory::MemoryLog>()?;

@@ -1,19 +1,25 @@
 //! The relay's thread, and how it wakes the event loop.
 //!
 //! One thread runs a tokio runtime for all requests of a worker. What became ready in one turn of it is handed over
-//! together, when the runtime is about to sleep: one attach to the interpreter and one wake of the event loop.
+//! together, when the runtime is about to sleep, by one byte in a pipe that the event loop watches: the relay's thread
+//! never waits for the interpreter, so that no time it stamps depends on it.
 
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::mem;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use fastwrap_relay::tick;
 use pyo3::prelude::*;
+use rustix::io::ioctl_fionbio;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+use tokio::task::unconstrained;
 
 use crate::exchange::Shared;
+use crate::task::{Queue, Task};
 
 /// More exchanges than this are not kept waiting for the end of the turn.
 const MAX_READY: usize = 96;
@@ -23,9 +29,7 @@ pub(crate) struct Ready {
     exchanges: Mutex<Vec<Arc<Shared>>>,
     /// The event loop has been woken and has not come yet.
     woken: AtomicBool,
-    /// The event loop's `call_soon_threadsafe`, and what it is to call.
-    call_soon: Py<PyAny>,
-    deliver: Py<PyAny>,
+    bell: PipeWriter,
 }
 
 impl Ready {
@@ -45,11 +49,10 @@ impl Ready {
         if self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
             return;
         }
-        if self.woken.swap(true, Ordering::AcqRel) {
-            return;
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            // An error means that the loop is closed: nobody waits any more.
+            let _ = (&self.bell).write(&[0]);
         }
-        // An error means that the loop is closed: nobody waits any more.
-        let _ = Python::try_attach(|py| self.call_soon.call1(py, (&self.deliver,)).is_ok());
     }
 
     fn take(&self) -> Vec<Arc<Shared>> {
@@ -58,21 +61,27 @@ impl Ready {
     }
 }
 
-/// What the event loop calls: resolves the futures of whoever has something to take.
+/// What the event loop calls: lets those go on for whom something is ready.
 #[pyclass(frozen)]
 struct Deliver {
-    ready: Mutex<Option<Arc<Ready>>>,
+    ready: Arc<Ready>,
+    bell: PipeReader,
 }
 
 #[pymethods]
 impl Deliver {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for exchange in ready.map(|ready| ready.take()).unwrap_or_default() {
-            for future in exchange.due() {
-                if !future.call_method0(py, "done")?.is_truthy(py)? {
-                    future.call_method1(py, "set_result", (py.None(),))?;
-                }
+        // There is one byte at most, or none when this is the last call.
+        let _ = (&self.bell).read(&mut [0; 8]);
+        for exchange in self.ready.take() {
+            let (reader, writer) = exchange.due();
+            if let Some(reader) = reader {
+                reader.resume(py);
+            }
+            if let Some(future) = writer
+                && !future.call_method0(py, "done")?.is_truthy(py)?
+            {
+                future.call_method1(py, "set_result", (py.None(),))?;
             }
         }
         Ok(())
@@ -81,46 +90,72 @@ impl Deliver {
 
 /// The thread.
 pub(crate) struct Reactor {
-    pub(crate) handle: Handle,
+    handle: Handle,
     pub(crate) ready: Arc<Ready>,
+    queue: Arc<Queue>,
+    pub(crate) event_loop: Py<PyAny>,
+    deliver: Py<Deliver>,
     stop: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
 impl Reactor {
     /// Starts the thread; answers are handed over on `event_loop`.
     pub(crate) fn start(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let py = event_loop.py();
-        let deliver = Py::new(py, Deliver { ready: Mutex::new(None) })?;
-        let ready = Arc::new(Ready {
-            exchanges: Mutex::default(),
-            woken: AtomicBool::new(false),
-            call_soon: event_loop.getattr("call_soon_threadsafe")?.unbind(),
-            deliver: deliver.clone_ref(py).into_any(),
-        });
-        *deliver.get().ready.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Arc::clone(&ready));
+        let (heard, bell) = bell()?;
+        let ready =
+            Arc::new(Ready { exchanges: Mutex::default(), woken: AtomicBool::new(false), bell });
+        let socket = heard.as_raw_fd();
+        let deliver = Py::new(event_loop.py(), Deliver { ready: Arc::clone(&ready), bell: heard })?;
         let parked = Arc::clone(&ready);
         let runtime = Builder::new_current_thread()
             .enable_all()
             .on_thread_park(move || parked.wake())
             .build()?;
         let handle = runtime.handle().clone();
+        let queue = Arc::new(Queue::default());
+        let served = Arc::clone(&queue);
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("fastwrap-relay".to_owned()).spawn(move || {
+            // A task of its own, for the runtime wakes such without a system call; its budget would be that of all requests.
+            runtime.spawn(unconstrained(async move { served.serve().await }));
             runtime.block_on(async {
                 tokio::select! { _ = stopped => {}, () = tick() => {} }
             });
         })?;
-        Ok(Self { handle, ready, stop: Mutex::new(Some((stop, thread))) })
+        event_loop.call_method1("add_reader", (socket, &deliver))?;
+        let stop = Mutex::new(Some((stop, thread)));
+        Ok(Self { handle, ready, queue, event_loop: event_loop.clone().unbind(), deliver, stop })
+    }
+
+    /// Starts a request here and now, and leaves the rest to the relay's thread.
+    pub(crate) fn start_task(&self, work: impl Future<Output = ()> + Send + 'static) -> Arc<Task> {
+        let task = Task::new(work, &self.queue);
+        let _context = self.handle.enter();
+        task.poll();
+        task
     }
 
     /// Ends the thread; whatever is in flight is dropped.
-    pub(crate) fn stop(&self, py: Python<'_>) {
+    pub(crate) fn stop(&self, py: Python<'_>) -> PyResult<()> {
         let stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((stop, thread)) = stop {
             let _ = stop.send(());
-            // The thread may be waiting to attach.
+            // The end of the runtime wakes all that waited for it.
             let _ = py.detach(|| thread.join());
+            self.queue.abandon();
+            let heard = self.deliver.get().bell.as_raw_fd();
+            self.event_loop.call_method1(py, "remove_reader", (heard,))?;
+            // Not here: this may be a task, and another one goes on in there.
+            self.event_loop.call_method1(py, "call_soon", (&self.deliver,))?;
         }
+        Ok(())
     }
+}
+
+/// The two ends of a pipe that nobody waits for.
+fn bell() -> io::Result<(PipeReader, PipeWriter)> {
+    let (heard, bell) = io::pipe()?;
+    ioctl_fionbio(&heard, true)?;
+    ioctl_fionbio(&bell, true)?;
+    Ok((heard, bell))
 }

@@ -73,7 +73,7 @@ impl Relay {
         Exchange::new(&self.core, &self.reactor, begun)
     }
 
-    fn close(&self, py: Python<'_>) {
-        self.reactor.stop(py);
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.reactor.stop(py)
     }
 }
