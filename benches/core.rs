@@ -6,28 +6,40 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fastwrap_core::event::{Dialect, read};
+use fastwrap_core::event::{Dialect, Series, read};
 use fastwrap_core::request::Facts;
 use fastwrap_core::sse::Decoder;
 use fastwrap_core::stream::Places;
 
+/// Events of 240 bytes on the average, as vLLM writes them.
 const EVENT: &str = concat!(
-    r#"data: {"id":"chatcmpl-af4f91370afc1c0b","object":"chat.completion.chunk","created":1795385975,"model":"tiny","#,
-    r#""choices":[{"index":0,"delta":{"content":" over"},"logprobs":null,"finish_reason":null,"token_ids":null}]}"#,
+    r#"data: {"id":"chatcmpl-af4f91370afc1c0b9d2e84f1c0b7a635","object":"chat.completion.chunk","created":1795385975,"#,
+    r#""model":"tiny-llama","choices":[{"index":0,"delta":{"content":"TEXT"},"logprobs":null,"finish_reason":null,"#,
+    r#""token_ids":null}]}"#,
     "\n\n"
 );
+const TEXTS: [&str; 4] = [" over", " the", " lazy", r"\n\n"];
 const EVENTS: usize = 64;
 const BLOCK: &[u8] = br#"{"latency_ms":35.333,"ttft_ms":20.369,"tpot_ms":4.988}"#;
 
-fn read_all(stream: &[u8]) -> usize {
+fn read_all(stream: &[u8], mut read: impl FnMut(&[u8]) -> bool) -> usize {
     let mut decoder = Decoder::default();
     let (mut at, mut texts) = (0, 0);
     while let Some(frame) = decoder.next_event(&stream[at..]) {
         let data = frame.data(&stream[at..]).unwrap();
-        texts += usize::from(read(Dialect::Choices, &data).unwrap().has_text());
+        texts += usize::from(read(&data));
         at += frame.end;
     }
     texts
+}
+
+fn read_as_stream(stream: &[u8]) -> usize {
+    let mut series = Series::new(Dialect::Choices);
+    read_all(stream, |data| series.read(data).unwrap().has_text())
+}
+
+fn read_anew(stream: &[u8]) -> usize {
+    read_all(stream, |data| read(Dialect::Choices, data).unwrap().has_text())
 }
 
 fn answer(bytes: usize) -> String {
@@ -38,13 +50,17 @@ fn answer(bytes: usize) -> String {
 }
 
 fn events(criterion: &mut Criterion) {
-    let stream = EVENT.repeat(EVENTS);
-    assert_eq!(read_all(stream.as_bytes()), EVENTS);
+    let texts = TEXTS.iter().cycle().take(EVENTS);
+    let stream: String = texts.map(|text| EVENT.replace("TEXT", text)).collect();
     let mut group = criterion.benchmark_group("events");
     group.throughput(Throughput::Elements(EVENTS as u64));
-    group.bench_function("decode and read", |bench| {
-        bench.iter(|| read_all(black_box(stream.as_bytes())))
-    });
+    for (name, read) in [
+        ("decode and read", read_as_stream as fn(&[u8]) -> usize),
+        ("decode and read, nothing known of the one before", read_anew),
+    ] {
+        assert_eq!(read(stream.as_bytes()), EVENTS);
+        group.bench_function(name, |bench| bench.iter(|| read(black_box(stream.as_bytes()))));
+    }
 }
 
 fn splice(criterion: &mut Criterion) {

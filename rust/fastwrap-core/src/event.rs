@@ -1,5 +1,10 @@
 //! Reads from one event, or one JSON answer, the few things the timeline needs, without building a tree.
 
+mod series;
+
+use std::ops::Range;
+
+pub use self::series::Series;
 use crate::json::{Kind, Scanner, SyntaxError};
 use crate::usage::Usage;
 
@@ -83,16 +88,25 @@ impl Reading {
 /// # Errors
 /// If `data` is not a JSON object.
 pub fn read(dialect: Dialect, data: &[u8]) -> Result<Reading, SyntaxError> {
+    read_text(dialect, data).map(|(reading, _)| reading)
+}
+
+/// Where a non-empty text stands, its quotes included: the last one that was one string. Empty if there was none.
+type Place = Range<usize>;
+
+/// Does the same, and tells where the text stands.
+fn read_text(dialect: Dialect, data: &[u8]) -> Result<(Reading, Place), SyntaxError> {
     let mut scanner = Scanner::new(data);
     let mut reading = Reading::default();
+    let mut place = Place::default();
     match dialect {
-        Dialect::Choices => read_choices_event(&mut scanner, &mut reading)?,
+        Dialect::Choices => read_choices_event(&mut scanner, &mut reading, &mut place)?,
         Dialect::Responses | Dialect::Messages => {
-            read_typed_event(dialect, &mut scanner, &mut reading)?
+            read_typed_event(dialect, &mut scanner, &mut reading, &mut place)?
         }
     }
     scanner.end()?;
-    Ok(reading)
+    Ok((reading, place))
 }
 
 fn non_empty_string(scanner: &mut Scanner<'_>) -> Result<bool, SyntaxError> {
@@ -102,10 +116,20 @@ fn non_empty_string(scanner: &mut Scanner<'_>) -> Result<bool, SyntaxError> {
     })
 }
 
+fn is_text(scanner: &mut Scanner<'_>, place: &mut Place) -> Result<bool, SyntaxError> {
+    scanner.kind()?;
+    let start = scanner.offset();
+    let found = non_empty_string(scanner)?;
+    if found {
+        *place = start..scanner.offset();
+    }
+    Ok(found)
+}
+
 /// Text as a string, or as a list of parts (which some engines send).
-fn has_text(scanner: &mut Scanner<'_>) -> Result<bool, SyntaxError> {
+fn has_text(scanner: &mut Scanner<'_>, place: &mut Place) -> Result<bool, SyntaxError> {
     if scanner.kind()? != Kind::Array {
-        return non_empty_string(scanner);
+        return is_text(scanner, place);
     }
     let mut found = false;
     scanner.enter_array()?;
@@ -123,7 +147,11 @@ fn has_text(scanner: &mut Scanner<'_>) -> Result<bool, SyntaxError> {
     Ok(found)
 }
 
-fn read_choices_event(scanner: &mut Scanner<'_>, reading: &mut Reading) -> Result<(), SyntaxError> {
+fn read_choices_event(
+    scanner: &mut Scanner<'_>,
+    reading: &mut Reading,
+    place: &mut Place,
+) -> Result<(), SyntaxError> {
     scanner.enter_object()?;
     while let Some(key) = scanner.next_key()? {
         match key {
@@ -131,7 +159,7 @@ fn read_choices_event(scanner: &mut Scanner<'_>, reading: &mut Reading) -> Resul
                 reading.has_choices = true;
                 scanner.enter_array()?;
                 while scanner.next_item()? {
-                    read_choice(scanner, reading)?;
+                    read_choice(scanner, reading, place)?;
                 }
             }
             b"usage" => reading.usage = Usage::read(scanner)?,
@@ -150,22 +178,30 @@ fn read_choices_event(scanner: &mut Scanner<'_>, reading: &mut Reading) -> Resul
     Ok(())
 }
 
-fn read_choice(scanner: &mut Scanner<'_>, reading: &mut Reading) -> Result<(), SyntaxError> {
+fn read_choice(
+    scanner: &mut Scanner<'_>,
+    reading: &mut Reading,
+    place: &mut Place,
+) -> Result<(), SyntaxError> {
     let mut index = 0;
     let (mut answer, mut reasoning, mut tool_call, mut finished) = (false, false, false, false);
     scanner.enter_object()?;
     while let Some(key) = scanner.next_key()? {
         match key {
             b"index" => index = scanner.integer()?.unwrap_or(0),
-            b"text" => answer |= non_empty_string(scanner)?,
+            b"text" => answer |= is_text(scanner, place)?,
             b"finish_reason" => finished = non_empty_string(scanner)?,
             b"delta" | b"message" if scanner.kind()? == Kind::Object => {
                 scanner.enter_object()?;
                 while let Some(key) = scanner.next_key()? {
                     match key {
-                        b"content" | b"refusal" => answer |= has_text(scanner)?,
-                        b"reasoning" | b"reasoning_content" => reasoning |= has_text(scanner)?,
-                        b"tool_calls" | b"function_call" => tool_call |= has_call_text(scanner)?,
+                        b"content" | b"refusal" => answer |= has_text(scanner, place)?,
+                        b"reasoning" | b"reasoning_content" => {
+                            reasoning |= has_text(scanner, place)?
+                        }
+                        b"tool_calls" | b"function_call" => {
+                            tool_call |= has_call_text(scanner, place)?
+                        }
                         _ => {
                             scanner.value()?;
                         }
@@ -192,21 +228,21 @@ fn read_choice(scanner: &mut Scanner<'_>, reading: &mut Reading) -> Result<(), S
 }
 
 /// A call's name or arguments: in a list of calls, under `function`, or flat.
-fn has_call_text(scanner: &mut Scanner<'_>) -> Result<bool, SyntaxError> {
+fn has_call_text(scanner: &mut Scanner<'_>, place: &mut Place) -> Result<bool, SyntaxError> {
     let mut found = false;
     match scanner.kind()? {
         Kind::Array => {
             scanner.enter_array()?;
             while scanner.next_item()? {
-                found |= has_call(scanner)?;
+                found |= has_call(scanner, place)?;
             }
         }
-        _ => found = has_call(scanner)?,
+        _ => found = has_call(scanner, place)?,
     }
     Ok(found)
 }
 
-fn has_call(scanner: &mut Scanner<'_>) -> Result<bool, SyntaxError> {
+fn has_call(scanner: &mut Scanner<'_>, place: &mut Place) -> Result<bool, SyntaxError> {
     if scanner.kind()? != Kind::Object {
         return scanner.value().map(|_| false);
     }
@@ -214,12 +250,12 @@ fn has_call(scanner: &mut Scanner<'_>) -> Result<bool, SyntaxError> {
     scanner.enter_object()?;
     while let Some(key) = scanner.next_key()? {
         match key {
-            b"name" | b"arguments" => found |= non_empty_string(scanner)?,
+            b"name" | b"arguments" => found |= is_text(scanner, place)?,
             b"function" if scanner.kind()? == Kind::Object => {
                 scanner.enter_object()?;
                 while let Some(key) = scanner.next_key()? {
                     if matches!(key, b"name" | b"arguments") {
-                        found |= non_empty_string(scanner)?;
+                        found |= is_text(scanner, place)?;
                     } else {
                         scanner.value()?;
                     }
@@ -268,15 +304,18 @@ struct Typed<'a> {
     text: bool,
     thinking: bool,
     call: bool,
+    place: Place,
 }
 
 fn read_typed_event(
     dialect: Dialect,
     scanner: &mut Scanner<'_>,
     reading: &mut Reading,
+    place: &mut Place,
 ) -> Result<(), SyntaxError> {
     let mut typed = Typed::default();
     read_typed_members(scanner, reading, &mut typed)?;
+    *place = typed.place.clone();
     match dialect {
         Dialect::Messages => typed.apply_messages(reading),
         Dialect::Responses | Dialect::Choices => typed.apply_responses(reading),
@@ -302,7 +341,7 @@ fn read_typed_members<'a>(
             b"delta" | b"content_block" if scanner.kind()? == Kind::Object => {
                 typed.read_delta(scanner)?
             }
-            b"delta" => typed.text |= non_empty_string(scanner)?,
+            b"delta" => typed.text |= is_text(scanner, &mut typed.place)?,
             // The answer so far; its own `type` is not the event's.
             b"response" | b"message" if scanner.kind()? == Kind::Object => {
                 read_typed_members(scanner, reading, &mut Typed::default())?;
@@ -320,9 +359,9 @@ impl Typed<'_> {
         scanner.enter_object()?;
         while let Some(key) = scanner.next_key()? {
             match key {
-                b"text" => self.text |= non_empty_string(scanner)?,
-                b"thinking" => self.thinking |= non_empty_string(scanner)?,
-                b"partial_json" | b"name" => self.call |= non_empty_string(scanner)?,
+                b"text" => self.text |= is_text(scanner, &mut self.place)?,
+                b"thinking" => self.thinking |= is_text(scanner, &mut self.place)?,
+                b"partial_json" | b"name" => self.call |= is_text(scanner, &mut self.place)?,
                 _ => {
                     scanner.value()?;
                 }

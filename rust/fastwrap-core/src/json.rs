@@ -3,7 +3,12 @@
 //! Strings are handed out raw, between their quotes, escapes untouched. UTF-8 is not checked here: whoever is about
 //! to change a text checks it once, as a whole.
 
+mod words;
+
 use std::borrow::Cow;
+
+use self::words::leading_digits;
+pub(crate) use self::words::plain_bytes;
 
 /// Deepest nesting that is followed; what lies deeper is refused, so that hostile input cannot cost more.
 pub const MAX_DEPTH: usize = 1024;
@@ -69,6 +74,15 @@ impl<'a> Scanner<'a> {
 
     #[inline]
     fn next_token(&mut self) -> Option<u8> {
+        match self.peek() {
+            // Engines write no white space: this is how nearly all of it is read.
+            Some(byte) if byte > b' ' => Some(byte),
+            _ => self.skip_space(),
+        }
+    }
+
+    #[cold]
+    fn skip_space(&mut self) -> Option<u8> {
         while let Some(byte) = self.peek() {
             if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
                 return Some(byte);
@@ -173,12 +187,22 @@ impl<'a> Scanner<'a> {
     #[inline]
     pub fn string(&mut self) -> Result<&'a [u8]> {
         self.expect(b'"')?;
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let plain = plain_bytes(rest);
+        if rest.get(plain) == Some(&b'"') {
+            self.at += plain + 1;
+            return Ok(rest.get(..plain).unwrap_or_default());
+        }
+        self.string_with_escapes(plain)
+    }
+
+    /// Reads on from the first byte that is not plain, `plain` bytes behind the quote.
+    #[inline(never)]
+    fn string_with_escapes(&mut self, plain: usize) -> Result<&'a [u8]> {
         let start = self.at;
+        self.at += plain;
         loop {
-            let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let plain = plain_bytes(rest);
-            self.at += plain;
-            match rest.get(plain) {
+            match self.peek() {
                 Some(b'"') => {
                     let text = self.bytes.get(start..self.at).unwrap_or_default();
                     self.at += 1;
@@ -187,6 +211,7 @@ impl<'a> Scanner<'a> {
                 Some(b'\\') => self.escape()?,
                 _ => return self.error(),
             }
+            self.at += plain_bytes(self.bytes.get(self.at..).unwrap_or_default());
         }
     }
 
@@ -208,12 +233,11 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    #[inline]
     fn digits(&mut self) -> Result<()> {
-        let start = self.at;
-        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
-            self.at += 1;
-        }
-        if self.at == start { self.error() } else { Ok(()) }
+        let digits = leading_digits(self.bytes.get(self.at..).unwrap_or_default());
+        self.at += digits;
+        if digits == 0 { self.error() } else { Ok(()) }
     }
 
     fn number(&mut self) -> Result<()> {
@@ -307,8 +331,9 @@ impl<'a> Scanner<'a> {
     /// # Errors
     /// If no well-formed value starts here.
     pub fn integer(&mut self) -> Result<Option<u64>> {
-        let text = self.value()?;
-        Ok(std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()))
+        let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+        let add = |sum: u64, byte| sum.checked_mul(10)?.checked_add(digit(byte)?);
+        Ok(self.value()?.iter().try_fold(0, add))
     }
 
     /// Checks that nothing but white space follows.
@@ -318,49 +343,6 @@ impl<'a> Scanner<'a> {
     pub fn end(&mut self) -> Result<()> {
         if self.next_token().is_none() { Ok(()) } else { self.error() }
     }
-}
-
-/// How many bytes there are before the next quote, backslash or control character.
-#[inline]
-pub(crate) fn plain_bytes(text: &[u8]) -> usize {
-    let Some(word) = text.first_chunk::<8>() else {
-        return text.iter().position(|byte| is_special(*byte)).unwrap_or(text.len());
-    };
-    // Most strings end here.
-    special_byte(*word).unwrap_or_else(|| plain_bytes_of_long(text))
-}
-
-fn plain_bytes_of_long(text: &[u8]) -> usize {
-    let (blocks, _) = text.as_chunks::<64>();
-    let is_plain =
-        |block: &&[u8; 64]| !block.iter().fold(false, |found, byte| found | is_special(*byte));
-    let plain = blocks.iter().take_while(is_plain).count() * 64;
-    let (words, rest) = text.get(plain..).unwrap_or_default().as_chunks::<8>();
-    for (at, word) in words.iter().enumerate() {
-        if let Some(found) = special_byte(*word) {
-            return plain + at * 8 + found;
-        }
-    }
-    let rest = rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len());
-    plain + words.len() * 8 + rest
-}
-
-fn is_special(byte: u8) -> bool {
-    matches!(byte, b'"' | b'\\' | 0..=0x1f)
-}
-
-/// The first special one of eight bytes, found in one step.
-#[inline]
-fn special_byte(word: [u8; 8]) -> Option<usize> {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES * 0x80;
-    let zero_byte = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-    let word = u64::from_le_bytes(word);
-    let quote = zero_byte(word ^ (ONES * u64::from(b'"')));
-    let backslash = zero_byte(word ^ (ONES * u64::from(b'\\')));
-    let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-    let found = quote | backslash | control;
-    (found != 0).then(|| (found.trailing_zeros() / 8) as usize)
 }
 
 /// Which containers are open: a bit each, set for an object.

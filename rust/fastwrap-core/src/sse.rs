@@ -71,7 +71,12 @@ impl Decoder {
         }
         loop {
             let rest = buffer.get(self.searched..)?;
-            let Some(found) = memchr::memchr2(b'\n', b'\r', rest) else {
+            let found = match rest {
+                // A blank line: not worth a search.
+                [b'\n' | b'\r', ..] => Some(0),
+                _ => memchr::memchr2(b'\n', b'\r', rest),
+            };
+            let Some(found) = found else {
                 self.searched = buffer.len();
                 return None;
             };

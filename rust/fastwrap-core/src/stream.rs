@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::event::{self, Dialect, Reading};
+use crate::event::{Dialect, Reading, Series};
 use crate::splice::{self, Layout};
 use crate::sse::{Decoder, Frame};
 use crate::timeline::Timeline;
@@ -126,6 +126,7 @@ pub struct StreamEnd {
 pub struct Stream {
     settings: StreamSettings,
     decoder: Decoder,
+    series: Series,
     /// The start of an event that is not whole yet.
     pending: BytesMut,
     held: Option<Held>,
@@ -145,6 +146,7 @@ impl Stream {
         Self {
             settings,
             decoder: Decoder::default(),
+            series: Series::new(settings.dialect),
             pending: BytesMut::new(),
             held: None,
             tail: BytesMut::new(),
@@ -224,6 +226,9 @@ impl Stream {
             }
             return;
         }
+        if matches!(decision, Decision::Settle { .. }) && self.held.is_none() {
+            return;
+        }
         cut.flush(cut.start, &mut self.tail, self.held.is_some(), out);
         if matches!(decision, Decision::Settle { last: true }) {
             self.finish_held(timeline, render, out);
@@ -266,7 +271,7 @@ impl Stream {
             self.end.done = true;
             return Decision::Settle { last: true };
         }
-        let Ok(reading) = event::read(self.settings.dialect, &data) else {
+        let Ok(reading) = self.series.read(&data) else {
             timeline.first_chunk_ns.get_or_insert(read_ns);
             if data.trim_ascii_start().starts_with(b"{\"error\"") {
                 self.end.error.get_or_insert_default();

@@ -98,6 +98,14 @@ fn only_the_event_that_may_be_last_waits() {
 }
 
 #[test]
+fn events_of_one_read_that_pass_are_one_piece() {
+    let Run { mut stream, mut timeline, mut render, mut out } = Run::new(SETTINGS);
+    let read = Bytes::from([TEXT, ": a comment\n\n", TEXT, TEXT].concat());
+    stream.data(read.clone(), 1, &mut timeline, &mut render, &mut out);
+    assert_eq!(out, [read]);
+}
+
+#[test]
 fn a_held_event_that_was_not_the_last_goes_unchanged() {
     let second = FINISH.replace("\"index\":0", "\"index\":1");
     let (out, _) = whole(SETTINGS, &[FINISH, TEXT, &second, DONE]);

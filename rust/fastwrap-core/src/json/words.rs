@@ -1,0 +1,113 @@
+//! Searches that look at several bytes in one step.
+
+const ONES: u64 = u64::MAX / 255;
+const HIGH: u64 = ONES * 0x80;
+
+/// Words that are looked at one by one before a text is taken for a long one: nearly all strings of an event are shorter.
+const SHORT_WORDS: usize = 4;
+
+/// How many bytes there are before the next quote, backslash or control character.
+#[inline]
+pub(crate) fn plain_bytes(text: &[u8]) -> usize {
+    let (words, rest) = text.as_chunks::<8>();
+    for (at, word) in words.iter().take(SHORT_WORDS).enumerate() {
+        if let Some(found) = special_byte(*word) {
+            return at * 8 + found;
+        }
+    }
+    if words.len() > SHORT_WORDS {
+        return plain_bytes_of_long(text);
+    }
+    words.len() * 8 + plain_bytes_of_few(rest)
+}
+
+#[inline(never)]
+fn plain_bytes_of_long(text: &[u8]) -> usize {
+    let (blocks, _) = text.as_chunks::<64>();
+    let is_plain =
+        |block: &&[u8; 64]| !block.iter().fold(false, |found, byte| found | is_special(*byte));
+    let plain = blocks.iter().take_while(is_plain).count() * 64;
+    let (words, rest) = text.get(plain..).unwrap_or_default().as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        if let Some(found) = special_byte(*word) {
+            return plain + at * 8 + found;
+        }
+    }
+    plain + words.len() * 8 + plain_bytes_of_few(rest)
+}
+
+fn plain_bytes_of_few(text: &[u8]) -> usize {
+    text.iter().position(|byte| is_special(*byte)).unwrap_or(text.len())
+}
+
+fn is_special(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..=0x1f)
+}
+
+/// The first special one of eight bytes.
+#[inline]
+fn special_byte(word: [u8; 8]) -> Option<usize> {
+    let word = u64::from_le_bytes(word);
+    // A byte that borrows is one below what is subtracted. A borrow spoils bytes behind the first such one only.
+    let quote = (word ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);
+    let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
+    let control = word.wrapping_sub(ONES * 0x20);
+    first_byte((quote | backslash | control) & !word & HIGH)
+}
+
+/// How many digits there are before any other byte.
+#[inline]
+pub(super) fn leading_digits(text: &[u8]) -> usize {
+    let (words, _) = text.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word) ^ (ONES * u64::from(b'0'));
+        // What is 10 or more carries into the high bit; a carry out of a byte spoils those behind it only.
+        if let Some(found) = first_byte((word.wrapping_add(ONES * (0x80 - 10)) | word) & HIGH) {
+            return at * 8 + found;
+        }
+    }
+    let rest = text.get(words.len() * 8..).unwrap_or_default();
+    let found = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
+    words.len() * 8 + found
+}
+
+/// The first byte of a word whose high bit is set.
+#[inline]
+fn first_byte(marks: u64) -> Option<usize> {
+    (marks != 0).then(|| (marks.trailing_zeros() / 8) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every byte value at every place, so that each lane of each step is tried.
+    fn check(found: fn(&[u8]) -> usize, naive: fn(&u8) -> bool, plain: u8, stops: &[u8]) {
+        for length in 0..150 {
+            for place in (0..length).step_by(length / 20 + 1) {
+                for byte in 0..=u8::MAX {
+                    let mut text = vec![plain; length];
+                    text[place] = byte;
+                    // Further stops behind the first must not be taken for it.
+                    for stops in [stops, b""] {
+                        text.extend_from_slice(stops);
+                        let wanted = text.iter().position(naive).unwrap_or(text.len());
+                        assert_eq!(found(&text), wanted, "byte {byte} at {place} of {length}");
+                        text.truncate(length);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn plain_bytes_are_skipped_at_every_alignment() {
+        let naive = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+        check(plain_bytes, naive, b'x', b"\"\x01\\\x1f");
+    }
+
+    #[test]
+    fn digits_are_counted_at_every_alignment() {
+        check(leading_digits, |byte| !byte.is_ascii_digit(), b'7', b"/:\0\xff");
+    }
+}
