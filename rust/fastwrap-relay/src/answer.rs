@@ -29,6 +29,10 @@ impl fmt::Display for Aborted {
 
 impl std::error::Error for Aborted {}
 
+/// Pieces that have arrived are joined up to this many bytes: a copy of so few costs less than what the server, the
+/// kernel and the client spend on a piece of its own.
+const MAX_JOINED_BYTES: usize = 16 << 10;
+
 /// Where the rest of the body comes from.
 pub(crate) struct Source {
     pub(crate) connection: Connection,
@@ -41,11 +45,10 @@ pub(crate) struct Source {
 pub struct Answer {
     exchange: Option<Box<Exchange>>,
     source: Option<Box<Source>>,
-    /// What may go on; `next` tells how much has.
+    /// What may go on.
     out: Vec<Bytes>,
-    next: usize,
     aborted: bool,
-    /// When the bytes that `out` was made of left the socket, and since when the engine has been waited for.
+    /// When the first of the bytes that `out` was made of left the socket, and since when the engine has been waited for.
     read_ns: u64,
     waiting_ns: u64,
 }
@@ -63,7 +66,6 @@ impl Answer {
             exchange: Some(exchange),
             source: Some(Box::new(source)),
             out: Vec::new(),
-            next: 0,
             aborted: false,
             read_ns: 0,
             waiting_ns,
@@ -75,14 +77,13 @@ impl Answer {
             exchange: None,
             source: None,
             out: vec![body],
-            next: 0,
             aborted: false,
             read_ns: 0,
             waiting_ns: 0,
         }
     }
 
-    /// When the bytes that were given last left the engine's socket; 0 if they are fastwrap's own.
+    /// When the first of the bytes that were given last left the engine's socket; 0 if they are fastwrap's own.
     #[must_use]
     pub fn read_ns(&self) -> u64 {
         self.read_ns
@@ -115,20 +116,33 @@ impl Answer {
         cx: &mut Context<'_>,
         headers: Option<&mut HeaderMap>,
     ) -> Poll<Option<Fault>> {
+        if let Poll::Ready(fault) = self.poll_arrived(cx, headers) {
+            return Poll::Ready(fault);
+        }
+        let wait = self.source.as_mut().map(|source| &mut source.wait);
+        wait.map_or(Poll::Ready(None), |wait| wait.poll_idle(cx, self.waiting_ns).map(Some))
+    }
+
+    /// Does the same, and does not look at the time while there is nothing.
+    fn poll_arrived(
+        &mut self,
+        cx: &mut Context<'_>,
+        headers: Option<&mut HeaderMap>,
+    ) -> Poll<Option<Fault>> {
         let (Some(exchange), Some(source)) = (&mut self.exchange, &mut self.source) else {
             return Poll::Ready(None);
         };
-        let frame = match source.connection.poll_body(cx, &mut source.body) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => return source.wait.poll_idle(cx, self.waiting_ns).map(Some),
-        };
+        let frame = ready!(source.connection.poll_body(cx, &mut source.body));
         let now_ns = now_ns();
         self.waiting_ns = now_ns;
         let ended = match frame {
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
-                    self.read_ns = source.connection.stamps.read_ns();
-                    exchange.data(data, self.read_ns, now_ns, &mut self.out);
+                    let read_ns = source.connection.stamps.read_ns();
+                    if self.out.is_empty() {
+                        self.read_ns = read_ns;
+                    }
+                    exchange.data(data, read_ns, now_ns, &mut self.out);
                 }
                 // A server that has sent the announced length asks for no more: the end is known here already.
                 source.body.is_end_stream()
@@ -155,16 +169,38 @@ impl Answer {
         }
     }
 
-    fn take_out(&mut self) -> Option<Bytes> {
-        while let Some(bytes) = self.out.get_mut(self.next).map(std::mem::take) {
-            self.next += 1;
-            if !bytes.is_empty() {
-                return Some(bytes);
+    /// Takes what has arrived beside that which is there, as much as one piece may hold.
+    fn fill(&mut self, cx: &mut Context<'_>) {
+        while self.exchange.is_some() && self.out_bytes() < MAX_JOINED_BYTES {
+            match self.poll_arrived(cx, None) {
+                Poll::Ready(None) => {}
+                Poll::Ready(Some(fault)) => self.stop(fault),
+                Poll::Pending => return,
             }
         }
-        self.out.clear();
-        self.next = 0;
-        None
+    }
+
+    fn out_bytes(&self) -> usize {
+        self.out.iter().map(Bytes::len).sum()
+    }
+
+    /// The next piece, made of as many as may be joined; `None` if there is none.
+    fn take_out(&mut self) -> Option<Bytes> {
+        self.out.retain(|bytes| !bytes.is_empty());
+        let mut joined_bytes = 0;
+        let fits = |bytes: &&Bytes| {
+            joined_bytes += bytes.len();
+            joined_bytes <= MAX_JOINED_BYTES
+        };
+        let count = self.out.iter().take_while(fits).count();
+        match self.out.get(..count) {
+            Some(pieces) if count > 1 => {
+                let joined = pieces.concat();
+                self.out.drain(..count);
+                Some(joined.into())
+            }
+            _ => (!self.out.is_empty()).then(|| self.out.remove(0)),
+        }
     }
 }
 
@@ -177,30 +213,26 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         let this = self.get_mut();
-        loop {
-            if let Some(bytes) = this.take_out() {
-                return Poll::Ready(Some(Ok(Frame::data(bytes))));
-            }
-            if std::mem::take(&mut this.aborted) {
-                return Poll::Ready(Some(Err(Aborted)));
-            }
-            if this.exchange.is_none() {
-                return Poll::Ready(None);
-            }
+        while this.out_bytes() == 0 && this.exchange.is_some() {
             if let Some(fault) = ready!(this.poll_source(cx, None)) {
                 this.stop(fault);
             }
         }
+        this.fill(cx);
+        if let Some(bytes) = this.take_out() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        Poll::Ready(std::mem::take(&mut this.aborted).then_some(Err(Aborted)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.exchange.is_none() && !self.aborted && self.next >= self.out.len()
+        self.exchange.is_none() && !self.aborted && self.out_bytes() == 0
     }
 
     fn size_hint(&self) -> SizeHint {
         if self.exchange.is_some() || self.aborted {
             return SizeHint::default();
         }
-        SizeHint::with_exact(self.out.iter().skip(self.next).map(|bytes| bytes.len() as u64).sum())
+        SizeHint::with_exact(self.out_bytes() as u64)
     }
 }
