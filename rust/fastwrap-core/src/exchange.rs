@@ -291,7 +291,7 @@ impl Exchange {
                 self.context.outcome = outcome;
                 let layout = answer.map(|answer| self.take_json(answer));
                 if hold {
-                    out.push(self.enrich_json(body, layout, response_headers));
+                    out.append(&mut self.enrich_json(body, layout, response_headers));
                 }
                 outcome
             }
@@ -329,23 +329,24 @@ impl Exchange {
         body: Bytes,
         layout: Option<Layout>,
         response_headers: Option<&mut HeaderMap>,
-    ) -> Bytes {
+    ) -> Vec<Bytes> {
         let enrich = self.context.enrich;
         let Some(block) = self.context.render(&self.timeline) else {
-            return body;
+            return vec![body];
         };
         let layout = layout.filter(|_| enrich.places.any());
-        let spliced = layout.and_then(|layout| enrich.places.splice_at(layout, &body, &block));
+        let spliced = layout.and_then(|layout| enrich.places.splice_pieces(layout, &body, &block));
         let changed = spliced.is_some();
-        let body = spliced.map_or(body, Bytes::from);
+        let pieces = spliced.unwrap_or_else(|| vec![body]);
         if let Some(response_headers) = response_headers {
             if changed {
                 headers::strip_body_digests(response_headers);
             }
-            response_headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+            let length: usize = pieces.iter().map(Bytes::len).sum();
+            response_headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
             self.add_headers(&block, response_headers);
         }
-        body
+        pieces
     }
 
     fn add_headers(&self, block: &Bytes, response_headers: &mut HeaderMap) {

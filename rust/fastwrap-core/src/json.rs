@@ -1,14 +1,14 @@
 //! A validating pull scanner: walks JSON text (RFC 8259) without building a tree and without allocating.
 //!
 //! Strings are handed out raw, between their quotes, escapes untouched. UTF-8 is not checked here: whoever is about
-//! to change a text checks it once, as a whole.
+//! to change a text that is not ASCII checks it once, as a whole.
 
 mod words;
 
 use std::borrow::Cow;
 
-use self::words::leading_digits;
 pub(crate) use self::words::plain_bytes;
+use self::words::{is_ascii, leading_digits};
 
 /// Deepest nesting that is followed; what lies deeper is refused, so that hostile input cannot cost more.
 pub const MAX_DEPTH: usize = 1024;
@@ -48,19 +48,27 @@ pub struct Scanner<'a> {
     at: usize,
     /// Just behind `{` or `[`: the next member has no comma before it.
     fresh: bool,
+    /// The strings' bytes, one upon the other.
+    seen: u64,
 }
 
 impl<'a> Scanner<'a> {
     /// Starts before the first byte of `bytes`.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, fresh: false }
+        Self { bytes, at: 0, fresh: false, seen: 0 }
     }
 
     /// Offset of the next byte to be read.
     #[must_use]
     pub fn offset(&self) -> usize {
         self.at
+    }
+
+    /// Whether all that has been read is ASCII. It may say no because of what comes next.
+    #[must_use]
+    pub fn is_ascii(&self) -> bool {
+        is_ascii(self.seen)
     }
 
     fn error<T>(&self) -> Result<T> {
@@ -188,7 +196,7 @@ impl<'a> Scanner<'a> {
     pub fn string(&mut self) -> Result<&'a [u8]> {
         self.expect(b'"')?;
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let plain = plain_bytes(rest);
+        let plain = plain_bytes(rest, &mut self.seen);
         if rest.get(plain) == Some(&b'"') {
             self.at += plain + 1;
             return Ok(rest.get(..plain).unwrap_or_default());
@@ -211,7 +219,8 @@ impl<'a> Scanner<'a> {
                 Some(b'\\') => self.escape()?,
                 _ => return self.error(),
             }
-            self.at += plain_bytes(self.bytes.get(self.at..).unwrap_or_default());
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            self.at += plain_bytes(rest, &mut self.seen);
         }
     }
 

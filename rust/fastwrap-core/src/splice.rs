@@ -1,5 +1,7 @@
 //! Adding a member to a JSON object with every other byte kept.
 
+use bytes::Bytes;
+
 use crate::json::{Kind, Scanner, SyntaxError, is_key};
 
 /// Why a text is left alone.
@@ -59,7 +61,6 @@ impl Layout {
         names: &[&'static str],
         mut member: impl FnMut(&'a [u8], &'a [u8]),
     ) -> Result<Self, Refusal> {
-        std::str::from_utf8(text).map_err(|_| Refusal::Encoding)?;
         let mut scanner = Scanner::new(text);
         if scanner.kind()? != Kind::Object {
             scanner.value()?;
@@ -78,6 +79,9 @@ impl Layout {
             Ok(())
         })?;
         scanner.end()?;
+        if !scanner.is_ascii() {
+            simdutf8::basic::from_utf8(text).map_err(|_| Refusal::Encoding)?;
+        }
         Ok(Self { body, usage })
     }
 }
@@ -110,18 +114,40 @@ pub fn insert(text: &[u8], slots: &[Slot], value: &[u8]) -> Result<Vec<u8>, Refu
     let mut out = Vec::with_capacity(text.len() + slots.len() * (value.len() + 32));
     let mut from = 0;
     for slot in slots {
-        let name = slot.name.ok_or(Refusal::NameTaken)?;
         out.extend_from_slice(text.get(from..slot.at).unwrap_or_default());
-        if !slot.empty {
-            out.push(b',');
-        }
-        for part in [b"\"", name.as_bytes(), b"\":", value] {
-            out.extend_from_slice(part);
-        }
+        add_member(&mut out, slot, value)?;
         from = slot.at;
     }
     out.extend_from_slice(text.get(from..).unwrap_or_default());
     Ok(out)
+}
+
+/// Does the same with a text that is too long to be copied: gives the pieces, of which none is empty.
+///
+/// # Errors
+/// If a slot's object has every name already.
+pub fn insert_between(text: &Bytes, slots: &[Slot], value: &[u8]) -> Result<Vec<Bytes>, Refusal> {
+    let mut out = Vec::with_capacity(2 * slots.len() + 1);
+    let mut rest = text.clone();
+    for slot in slots {
+        let mut member = Vec::with_capacity(value.len() + 32);
+        add_member(&mut member, slot, value)?;
+        let sent = text.len() - rest.len();
+        out.push(rest.split_to(slot.at.saturating_sub(sent).min(rest.len())));
+        out.push(member.into());
+    }
+    out.push(rest);
+    out.retain(|piece| !piece.is_empty());
+    Ok(out)
+}
+
+fn add_member(out: &mut Vec<u8>, slot: &Slot, value: &[u8]) -> Result<(), Refusal> {
+    let name = slot.name.ok_or(Refusal::NameTaken)?;
+    let comma: &[u8] = if slot.empty { b"" } else { b"," };
+    for part in [comma, b"\"", name.as_bytes(), b"\":", value] {
+        out.extend_from_slice(part);
+    }
+    Ok(())
 }
 
 /// Adds `members`, written as `"a":1,"b":2`, to `text` at `slot`; every other byte is kept.

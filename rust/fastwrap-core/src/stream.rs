@@ -9,7 +9,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 
 use crate::event::{Dialect, Reading, Series};
-use crate::splice::{self, Layout};
+use crate::splice::{self, Layout, Slot};
 use crate::sse::{Decoder, Frame};
 use crate::timeline::Timeline;
 
@@ -18,6 +18,9 @@ pub const MAX_EVENT_BYTES: usize = 16 << 20;
 
 /// Most bytes that may wait behind the held event.
 const MAX_TAIL_BYTES: usize = 64 << 10;
+
+/// A longer text is not copied when the block is spliced in: to handle three pieces costs what copying this much does.
+const MAX_COPIED_BYTES: usize = 16 << 10;
 
 /// The names under which the block appears, in order of preference.
 pub const BLOCK_NAMES: [&str; 2] = ["performance", "fastwrap_performance"];
@@ -44,14 +47,25 @@ impl Places {
         self.splice_at(Layout::of(text, &BLOCK_NAMES).ok()?, text, block)
     }
 
-    /// Adds `block` to a JSON object that has been read already.
+    fn splice_at(self, layout: Layout, text: &[u8], block: &[u8]) -> Option<Vec<u8>> {
+        splice::insert(text, &self.slots(layout), block).ok()
+    }
+
+    /// Adds `block` to a JSON object that has been read already, and gives the pieces of what comes out.
     #[must_use]
-    pub fn splice_at(self, layout: Layout, text: &[u8], block: &[u8]) -> Option<Vec<u8>> {
+    pub fn splice_pieces(self, layout: Layout, text: &Bytes, block: &[u8]) -> Option<Vec<Bytes>> {
+        if text.len() <= MAX_COPIED_BYTES {
+            return self.splice_at(layout, text, block).map(|text| vec![text.into()]);
+        }
+        splice::insert_between(text, &self.slots(layout), block).ok()
+    }
+
+    fn slots(self, layout: Layout) -> Vec<Slot> {
         let mut slots = Vec::with_capacity(2);
         slots.extend(layout.usage.filter(|_| self.usage));
         slots.extend(self.body.then_some(layout.body));
         slots.sort_by_key(|slot| slot.at);
-        splice::insert(text, &slots, block).ok()
+        slots
     }
 }
 

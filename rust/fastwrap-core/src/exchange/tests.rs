@@ -92,6 +92,25 @@ fn outcomes(meter: &Meter, target: &str) -> [u64; 4] {
 }
 
 #[test]
+fn a_large_json_answer_is_spliced_without_a_copy() {
+    let meter = meter("body,usage");
+    let body = Bytes::from(ANSWER.replace(r#":"a""#, &format!(r#":"{}""#, "é x".repeat(20_000))));
+    let mut response = headers(&[("content-type", "application/json")]);
+    let (mut exchange, _) = answering(&meter, &mut response);
+    let mut out = Vec::new();
+    exchange.data(body.clone(), 10 * MS, 10 * MS, &mut out);
+    exchange.finish(11 * MS, Some(&mut response), &mut out);
+    assert_eq!(out.len(), 5, "before, block, between, block, behind");
+    assert_eq!(out[0].as_ptr(), body.as_ptr());
+    let length: usize = out.iter().map(Bytes::len).sum();
+    assert_eq!(response["content-length"], length.to_string());
+    let mut told: Value = serde_json::from_slice(&out.concat()).unwrap();
+    assert!(told["usage"].as_object_mut().unwrap().shift_remove("performance").is_some());
+    assert!(told.as_object_mut().unwrap().shift_remove("performance").is_some());
+    assert_eq!(told, serde_json::from_slice::<Value>(&body).unwrap());
+}
+
+#[test]
 fn a_json_answer_gets_the_block_and_its_exact_length() {
     let meter = meter("body");
     for (body, changed) in

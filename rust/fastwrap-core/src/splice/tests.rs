@@ -41,7 +41,21 @@ fn what_cannot_be_changed_is_refused() {
     {
         assert!(matches!(spliced(text), Err(Refusal::Syntax(_))), "{text}");
     }
-    assert_eq!(Layout::of(b"{\"a\":\"\xff\"}", &NAMES), Err(Refusal::Encoding));
+    for text in
+        [b"\xff".as_slice(), b"\xed\xa0\x80", b"\xc3", &[b'\xf0'; 200], "é\u{7ff}\\n".as_bytes()]
+    {
+        // A key, a short string and a long one, at the start and behind a megabyte of other text.
+        for before in ["", &"x".repeat(1 << 20)] {
+            for (open, close) in
+                [("{\"", "\":0}"), ("{\"a\":\"", "\"}"), ("{\"a\":[\"", "\"],\"b\":1}")]
+            {
+                let whole = [open.as_bytes(), before.as_bytes(), text, close.as_bytes()].concat();
+                let is_text = std::str::from_utf8(text).is_ok();
+                let refusal = Layout::of(&whole, &NAMES).err();
+                assert_eq!(refusal, (!is_text).then_some(Refusal::Encoding), "{text:x?}");
+            }
+        }
+    }
 }
 
 #[test]

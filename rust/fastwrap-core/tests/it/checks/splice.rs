@@ -1,6 +1,7 @@
 //! Splicing: what is inserted is all that changes, in bytes and in meaning.
 
-use fastwrap_core::splice::{Layout, Refusal, insert, remove};
+use bytes::Bytes;
+use fastwrap_core::splice::{Layout, Refusal, insert, insert_between, remove};
 use fastwrap_core::stream::{BLOCK_NAMES, Places};
 use serde_json::{Value, json};
 
@@ -35,6 +36,7 @@ pub(crate) fn check(text: &[u8]) {
     };
     let spliced = insert(text, &[layout.body], BLOCK.as_bytes()).unwrap_or_default();
     check_bytes(text, &spliced, name);
+    check_pieces(text, layout);
     if let Ok(tree) = tree {
         check_meaning(&tree, &spliced, name);
         check_usage(&tree, text);
@@ -50,6 +52,16 @@ fn check_bytes(text: &[u8], spliced: &[u8], name: &str) {
     let without_comma = before.strip_suffix(b",").unwrap_or(before);
     let without = [[before, after].concat(), [without_comma, after].concat()];
     assert!(without.iter().any(|without| without == text));
+}
+
+/// Pieces that are not copied hold the same bytes, and none of them is empty.
+fn check_pieces(text: &[u8], layout: Layout) {
+    let mut slots: Vec<_> = layout.usage.into_iter().chain([layout.body]).collect();
+    slots.sort_by_key(|slot| slot.at);
+    let pieces = insert_between(&Bytes::copy_from_slice(text), &slots, BLOCK.as_bytes());
+    let inserted = insert(text, &slots, BLOCK.as_bytes());
+    assert_eq!(pieces.clone().map(|pieces| pieces.concat()), inserted);
+    assert!(pieces.unwrap_or_default().iter().all(|piece| !piece.is_empty()));
 }
 
 fn check_meaning(tree: &Value, spliced: &[u8], name: &str) {
