@@ -10,7 +10,7 @@ import random
 import pytest
 
 from proxy.blocks import block_of, without_blocks
-from proxy.client import CHAT, Call, ask, post, stream
+from proxy.client import CHAT, Call, ask, post, stream, stream_open
 from proxy.processes import Proxy
 from proxy.scripted import DONE, ScriptedEngine, Turn, delta, streams, whole
 
@@ -151,6 +151,27 @@ def test_a_stream_byte_by_byte(proxy: Proxy, engine: ScriptedEngine) -> None:
     engine.use(lambda turn: turn.stream([bytes([byte]) for byte in body]))
     stripped, blocks = without_blocks(stream(proxy.url).body)
     assert (stripped, len(blocks)) == (body, 1)
+
+
+def test_events_that_come_at_once_go_on_as_one(proxy: Proxy, engine: ScriptedEngine) -> None:
+    events = [delta(f"word {at} ") for at in range(40)]
+
+    def answer(turn: Turn) -> None:
+        turn.begin_stream()
+        # As an engine does that has fallen behind: a chunk for each event, and all of them in one write.
+        turn.write(b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in events))
+        turn.wait_closed()
+
+    engine.use(answer)
+    call = stream_open(proxy.url)
+    body, pieces = b"", 0
+    while len(body) < len(b"".join(events)):
+        body += next(call.pieces)
+        pieces += 1
+    call.leave()
+    assert body == b"".join(events)
+    # A read may end anywhere, but nowhere near each event.
+    assert pieces <= len(events) // 4
 
 
 def test_an_event_of_8_mib(proxy: Proxy, engine: ScriptedEngine) -> None:

@@ -196,7 +196,8 @@ impl<'a> Scanner<'a> {
     pub fn string(&mut self) -> Result<&'a [u8]> {
         self.expect(b'"')?;
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let plain = plain_bytes(rest, &mut self.seen);
+        let (plain, seen) = plain_bytes(rest);
+        self.seen |= seen;
         if rest.get(plain) == Some(&b'"') {
             self.at += plain + 1;
             return Ok(rest.get(..plain).unwrap_or_default());
@@ -220,7 +221,9 @@ impl<'a> Scanner<'a> {
                 _ => return self.error(),
             }
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            self.at += plain_bytes(rest, &mut self.seen);
+            let (plain, seen) = plain_bytes(rest);
+            self.at += plain;
+            self.seen |= seen;
         }
     }
 
@@ -398,8 +401,16 @@ pub fn unescape(raw: &[u8]) -> Option<Cow<'_, str>> {
 /// Whether a raw key of [`Scanner::next_key`] names `name`, escapes considered.
 #[must_use]
 pub fn is_key(raw: &[u8], name: &str) -> bool {
-    raw == name.as_bytes()
-        || (memchr::memchr(b'\\', raw).is_some() && unescape(raw).is_some_and(|key| key == name))
+    // What is escaped takes more room than what it stands for.
+    raw == name.as_bytes() || (raw.len() > name.len() && is_escaped_key(raw, name))
+}
+
+fn is_escaped_key(raw: &[u8], name: &str) -> bool {
+    // Nearly all keys differ in their first byte already.
+    let may_begin = |byte: &u8| *byte == b'\\' || name.as_bytes().first() == Some(byte);
+    raw.first().is_some_and(may_begin)
+        && memchr::memchr(b'\\', raw).is_some()
+        && unescape(raw).is_some_and(|key| key == name)
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! The `performance` block: what a client is told about its request.
 
-use std::collections::BTreeMap;
+mod block;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
 use serde_json::Number;
 
+pub use self::block::Reasons;
 use crate::json::{Scanner, SyntaxError, is_key};
 use crate::memory::{DeviceWindow, Window};
 use crate::profile::Profile;
@@ -72,7 +74,7 @@ pub struct Gpu {
 }
 
 /// The block, flat, in the order in which it is written. Times in ms, memory in MiB, both with three decimals.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Performance {
     /// Request received → last byte of the answer received from the engine.
     pub latency_ms: Option<f64>,
@@ -123,7 +125,7 @@ pub struct Performance {
     /// How it ended.
     pub outcome: &'static str,
     /// Why a field above is null.
-    pub unavailable: BTreeMap<&'static str, &'static str>,
+    pub unavailable: Reasons,
 }
 
 /// Milliseconds with three decimals.
@@ -283,7 +285,7 @@ impl Performance {
     /// The block as compact JSON.
     #[must_use]
     pub fn to_json(&self) -> Bytes {
-        serde_json::to_vec(self).map_or_else(|_| Bytes::from_static(b"{}"), Bytes::from)
+        block::write(self).map_or_else(|_| Bytes::from_static(b"{}"), Bytes::from)
     }
 
     /// The block as a value of the `Server-Timing` header (W3C): the times that are known.

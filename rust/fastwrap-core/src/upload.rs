@@ -101,7 +101,7 @@ impl Reader {
     /// Reads on inside a string; returns how far.
     fn string(&mut self, rest: &[u8]) -> usize {
         let escaped = std::mem::take(&mut self.escaped);
-        let plain = if escaped { 0 } else { plain_bytes(rest, &mut 0) };
+        let plain = if escaped { 0 } else { plain_bytes(rest).0 };
         let Some(byte) = rest.get(plain) else {
             self.keep(rest);
             return rest.len();

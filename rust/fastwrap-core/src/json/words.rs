@@ -4,31 +4,33 @@ const ONES: u64 = u64::MAX / 255;
 const HIGH: u64 = ONES * 0x80;
 
 /// Words that are looked at one by one before a text is taken for a long one: nearly all strings of an event are shorter.
-const SHORT_WORDS: usize = 4;
+const SHORT_WORDS: usize = 8;
 
-/// How many bytes there are before the next quote, backslash or control character. What was looked at is added to
-/// `seen`, so that [`is_ascii`] can tell whether there was anything but ASCII.
+/// How many bytes there are before the next quote, backslash or control character; and all that was looked at, one byte
+/// upon the other, of which [`is_ascii`] tells whether there was anything but ASCII.
 #[inline]
-pub(crate) fn plain_bytes(text: &[u8], seen: &mut u64) -> usize {
+pub(crate) fn plain_bytes(text: &[u8]) -> (usize, u64) {
     let (words, rest) = text.as_chunks::<8>();
-    for (at, word) in words.iter().take(SHORT_WORDS).enumerate() {
-        if let Some(found) = special_byte(*word, seen) {
-            return at * 8 + found;
+    let mut seen = 0;
+    for (at, word) in words.iter().enumerate() {
+        if at == SHORT_WORDS {
+            return plain_bytes_of_long(text);
+        }
+        seen |= u64::from_le_bytes(*word);
+        if let Some(found) = special_byte(*word) {
+            return (at * 8 + found, seen);
         }
     }
-    if words.len() > SHORT_WORDS {
-        return plain_bytes_of_long(text, seen);
-    }
-    words.len() * 8 + plain_bytes_of_few(rest, seen)
+    plain_bytes_of_few(rest, words.len() * 8, seen)
 }
 
-/// Whether nothing but ASCII was added to `seen`.
+/// Whether nothing but ASCII was seen.
 pub(super) fn is_ascii(seen: u64) -> bool {
     seen & HIGH == 0
 }
 
 #[inline(never)]
-fn plain_bytes_of_long(text: &[u8], seen: &mut u64) -> usize {
+fn plain_bytes_of_long(text: &[u8]) -> (usize, u64) {
     let (blocks, _) = text.as_chunks::<64>();
     // One comparison finds control characters and what is no ASCII: the latter is negative.
     #[allow(clippy::cast_possible_wrap)]
@@ -36,17 +38,26 @@ fn plain_bytes_of_long(text: &[u8], seen: &mut u64) -> usize {
     let plain = leading_blocks(blocks, |byte| !is_ascii(byte));
     let (_, blocks) = blocks.split_at_checked(plain).unwrap_or_default();
     let other = leading_blocks(blocks, is_special);
-    if other > 0 {
-        *seen |= HIGH;
-    }
+    let mut seen = if other > 0 { HIGH } else { 0 };
     let plain = (plain + other) * 64;
     let (words, rest) = text.get(plain..).unwrap_or_default().as_chunks::<8>();
     for (at, word) in words.iter().enumerate() {
-        if let Some(found) = special_byte(*word, seen) {
-            return plain + at * 8 + found;
+        seen |= u64::from_le_bytes(*word);
+        if let Some(found) = special_byte(*word) {
+            return (plain + at * 8 + found, seen);
         }
     }
-    plain + words.len() * 8 + plain_bytes_of_few(rest, seen)
+    plain_bytes_of_few(rest, plain + words.len() * 8, seen)
+}
+
+/// The last bytes of a text, `before` of which were plain.
+fn plain_bytes_of_few(rest: &[u8], before: usize, mut seen: u64) -> (usize, u64) {
+    let is_plain = |byte: &&u8| {
+        seen |= u64::from(**byte);
+        !is_special(**byte)
+    };
+    let plain = rest.iter().take_while(is_plain).count();
+    (before + plain, seen)
 }
 
 /// How many blocks there are before the one that holds a byte looked for.
@@ -57,23 +68,14 @@ fn leading_blocks(blocks: &[[u8; 64]], is_wanted: impl Fn(u8) -> bool) -> usize 
     blocks.iter().take_while(has_none).count()
 }
 
-fn plain_bytes_of_few(text: &[u8], seen: &mut u64) -> usize {
-    let is_plain = |byte: &&u8| {
-        *seen |= u64::from(**byte);
-        !is_special(**byte)
-    };
-    text.iter().take_while(is_plain).count()
-}
-
 fn is_special(byte: u8) -> bool {
     matches!(byte, b'"' | b'\\' | 0..=0x1f)
 }
 
 /// The first special one of eight bytes.
 #[inline]
-fn special_byte(word: [u8; 8], seen: &mut u64) -> Option<usize> {
+fn special_byte(word: [u8; 8]) -> Option<usize> {
     let word = u64::from_le_bytes(word);
-    *seen |= word;
     // A byte that borrows is one below what is subtracted. A borrow spoils bytes behind the first such one only.
     let quote = (word ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);
     let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
@@ -130,7 +132,7 @@ mod tests {
     fn plain_bytes_are_skipped_at_every_alignment() {
         let naive = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
         for plain in [b'x', 0xe4] {
-            check(|text| plain_bytes(text, &mut 0), naive, plain, b"\"\x01\\\x1f");
+            check(|text| plain_bytes(text).0, naive, plain, b"\"\x01\\\x1f");
         }
     }
 
@@ -141,8 +143,8 @@ mod tests {
                 let mut text = vec![b'x'; length];
                 for byte in [b'x', 0x80, 0xff] {
                     text[place] = byte;
-                    let mut seen = 0;
-                    assert_eq!(plain_bytes(&text, &mut seen), length);
+                    let (plain, seen) = plain_bytes(&text);
+                    assert_eq!(plain, length);
                     assert_eq!(is_ascii(seen), text.is_ascii(), "{byte} at {place} of {length}");
                 }
             }

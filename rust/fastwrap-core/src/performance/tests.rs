@@ -217,3 +217,14 @@ fn outcomes_have_one_name_everywhere() {
         assert_eq!(serde_json::to_value(outcome).unwrap(), json!(outcome.name()));
     }
 }
+
+#[test]
+fn a_field_has_one_reason() {
+    let mut performance = Performance { request_id: "\"\n".to_owned(), ..Performance::default() };
+    for (field, reason) in [("a", "first"), ("b", "other"), ("a", "last")] {
+        performance.without(field, reason);
+    }
+    let block: Value = serde_json::from_slice(&performance.to_json()).unwrap();
+    assert_eq!(block["unavailable"], json!({"a": "last", "b": "other"}));
+    assert_eq!(block["request_id"], "\"\n", "what a client names is escaped");
+}

@@ -1,0 +1,78 @@
+//! Writes the block. Its names need no escaping, which is most of what a general serialiser would look for.
+
+use serde::Serialize;
+
+use super::Performance;
+
+/// What a block usually takes.
+const USUAL_BYTES: usize = 1536;
+
+/// Why fields are null.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reasons(Vec<(&'static str, &'static str)>);
+
+impl Reasons {
+    pub(super) fn insert(&mut self, field: &'static str, reason: &'static str) {
+        match self.0.iter_mut().find(|(known, _)| *known == field) {
+            Some(known) => known.1 = reason,
+            None => self.0.push((field, reason)),
+        }
+    }
+
+    /// Whether every field has a value.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// An object that is being written.
+struct Object(Vec<u8>);
+
+impl Object {
+    fn name(&mut self, name: &'static str) {
+        let start: &[u8] = if self.0.ends_with(b"{") { b"\"" } else { b",\"" };
+        for part in [start, name.as_bytes(), b"\":"] {
+            self.0.extend_from_slice(part);
+        }
+    }
+
+    fn add(&mut self, name: &'static str, value: &impl Serialize) -> serde_json::Result<()> {
+        self.name(name);
+        serde_json::to_writer(&mut self.0, value)
+    }
+
+    fn add_reasons(&mut self, reasons: &Reasons) {
+        self.name("unavailable");
+        self.0.push(b'{');
+        for (field, reason) in &reasons.0 {
+            self.name(field);
+            for part in [b"\"", reason.as_bytes(), b"\""] {
+                self.0.extend_from_slice(part);
+            }
+        }
+        self.0.push(b'}');
+    }
+}
+
+/// The block as compact JSON.
+pub(super) fn write(performance: &Performance) -> serde_json::Result<Vec<u8>> {
+    let mut object = Object(Vec::with_capacity(USUAL_BYTES));
+    object.0.push(b'{');
+    /// Each field under its own name; one that is forgotten does not compile.
+    macro_rules! add {
+        ($($name:ident)*) => {
+            let Performance { $($name,)* unavailable } = performance;
+            $(object.add(stringify!($name), $name)?;)*
+            object.add_reasons(unavailable);
+        };
+    }
+    add! {
+        latency_ms ttft_ms tpot_ms memory_delta_mb peak_memory_mb memory_start_mb memory_end_mb
+        first_byte_ms first_chunk_ms first_answer_ms inter_chunk_ms chunks
+        prompt_tokens completion_tokens reasoning_tokens token_source output_tokens_per_second
+        proxy_overhead_ms engine gpu concurrent_requests backend request_id outcome
+    }
+    object.0.push(b'}');
+    Ok(object.0)
+}
