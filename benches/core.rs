@@ -8,8 +8,9 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fastwrap_core::event::{Dialect, Series, read};
 use fastwrap_core::request::Facts;
+use fastwrap_core::splice::Layout;
 use fastwrap_core::sse::Decoder;
-use fastwrap_core::stream::Places;
+use fastwrap_core::stream::{BLOCK_NAMES, Places};
 
 /// Events of 240 bytes on the average, as vLLM writes them.
 const EVENT: &str = concat!(
@@ -42,8 +43,11 @@ fn read_anew(stream: &[u8]) -> usize {
     read_all(stream, |data| read(Dialect::Choices, data).unwrap().has_text())
 }
 
-fn answer(bytes: usize) -> String {
-    let text = "All work and no play makes Jack a dull boy. ".repeat(bytes / 44);
+const TEXT: &str = "All work and no play makes Jack a dull boy. ";
+const OTHER_TEXT: &str = "只工作不玩耍，聪明孩子也变傻。";
+
+fn answer(text: &str, bytes: usize) -> String {
+    let text = text.repeat(bytes / text.len());
     format!(
         r#"{{"id":"1","choices":[{{"index":0,"message":{{"content":"{text}"}}}}],"usage":{{"prompt_tokens":5}}}}"#
     )
@@ -63,25 +67,33 @@ fn events(criterion: &mut Criterion) {
     }
 }
 
+/// As an answer is spliced that was read to its end.
+fn spliced(body: &Bytes) -> Vec<Bytes> {
+    let layout = Layout::of(body, &BLOCK_NAMES).unwrap();
+    Places { body: true, usage: false }.splice_pieces(layout, body, BLOCK).unwrap()
+}
+
 fn splice(criterion: &mut Criterion) {
-    let places = Places { body: true, usage: false };
     let mut group = criterion.benchmark_group("splice");
-    for bytes in [1 << 10, 1 << 20] {
-        let text = answer(bytes);
-        let spliced = places.splice(text.as_bytes(), BLOCK).unwrap();
-        assert_eq!(spliced.len(), text.len() + BLOCK.len() + r#","performance":"#.len());
-        group.throughput(Throughput::Bytes(text.len() as u64));
-        group.bench_function(format!("{bytes} bytes"), |bench| {
-            bench.iter(|| places.splice(black_box(text.as_bytes()), BLOCK));
-        });
-        group.bench_function(format!("{bytes} bytes, memcpy"), |bench| {
-            bench.iter(|| black_box(text.as_bytes()).to_vec());
+    for (name, bytes, text) in [
+        ("1 KiB", 1 << 10, TEXT),
+        ("1 MiB", 1 << 20, TEXT),
+        ("16 MiB, beyond the cache", 16 << 20, TEXT),
+        ("1 MiB, not ASCII", 1 << 20, OTHER_TEXT),
+    ] {
+        let body = Bytes::from(answer(text, bytes));
+        let length: usize = spliced(&body).iter().map(Bytes::len).sum();
+        assert_eq!(length, body.len() + BLOCK.len() + r#","performance":"#.len());
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        group.bench_function(name, |bench| bench.iter(|| spliced(black_box(&body))));
+        group.bench_function(format!("{name}, memcpy"), |bench| {
+            bench.iter(|| black_box(&body).to_vec());
         });
     }
 }
 
 fn request(criterion: &mut Criterion) {
-    let body = Bytes::from(answer(1 << 10).replace(r#""id":"1""#, r#""stream":true"#));
+    let body = Bytes::from(answer(TEXT, 1 << 10).replace(r#""id":"1""#, r#""stream":true"#));
     let patched = Facts::read(&body).unwrap().ask_for_usage(body.clone());
     assert_eq!(patched.len(), body.len() + r#","stream_options":{"include_usage":true}"#.len());
     criterion.bench_function("ask for usage, 1 KiB", |bench| {
