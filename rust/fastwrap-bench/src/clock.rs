@@ -1,24 +1,19 @@
-//! The generator's clocks.
+//! Times of the generator, on the clock that engines on the same machine stamp with, too.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use fastwrap_clock::{Alarm, now_ns};
+use tokio::time::Instant;
 
-/// Nanoseconds of the machine's monotonic clock, which engines on the same machine stamp with, too.
-pub(crate) fn now_ns() -> u64 {
-    read(ClockId::Monotonic)
-}
-
-/// CPU time of this thread: of the whole generator, which has no other.
-pub(crate) fn own_cpu_ns() -> u64 {
-    read(ClockId::ThreadCPUTime)
-}
-
-fn read(clock: ClockId) -> u64 {
-    let now = clock_gettime(clock);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
-    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or_default();
-    seconds * 1_000_000_000 + nanoseconds
+/// Returns at `due_ns`, or soon if that is past; everybody else gets a turn meanwhile.
+pub(crate) async fn wait_until(alarm: &mut Alarm, due_ns: u64) {
+    let wait = Duration::from_nanos(due_ns.saturating_sub(now_ns()));
+    if wait.is_zero() {
+        return tokio::task::yield_now().await;
+    }
+    let deadline = Instant::now() + wait;
+    poll_fn(|cx| alarm.poll_until(deadline, cx)).await;
 }
 
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {

@@ -27,7 +27,6 @@ mod slice;
 mod socket;
 mod statistics;
 mod target;
-mod timer;
 
 pub use error::BenchError;
 pub use report::{Report, metric_names};

@@ -5,16 +5,16 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use fastwrap_clock::{Alarm, now_ns, thread_cpu_ns};
 use tokio::task::{JoinSet, spawn_local};
 
 use crate::answer::{Answer, Failure, Reader};
 use crate::client::{Client, Endpoint};
-use crate::clock::{nanoseconds, now_ns, own_cpu_ns};
+use crate::clock::{nanoseconds, wait_until};
 use crate::process;
 use crate::random::Random;
 use crate::settings::{Arrivals, Check, Load, Mode, Settings};
 use crate::slice::Slice;
-use crate::timer::Timer;
 
 /// A client whose request failed waits before the next one: a dead target shall not be asked a million times.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(10);
@@ -76,7 +76,7 @@ impl Driver {
         let cpu_ns = || Some(process::usage(self.pid?).ok()?.cpu_ns);
         let processes = self.pid.and_then(|pid| process::tree(pid).ok());
         let before_ns = cpu_ns();
-        let own_before_ns = own_cpu_ns();
+        let own_before_ns = thread_cpu_ns();
         let duration = settings.ramp + settings.duration;
         let start_ns = now_ns();
         let shared = Rc::new(RefCell::new(Shared::new(start_ns + nanoseconds(duration))));
@@ -109,7 +109,7 @@ impl Driver {
         }
         let elapsed_ns = shared.last_ns.saturating_sub(start_ns);
         slice.elapsed_ns = elapsed_ns.max(nanoseconds(duration));
-        slice.own_cpu_ns = own_cpu_ns().saturating_sub(own_before_ns);
+        slice.own_cpu_ns = thread_cpu_ns().saturating_sub(own_before_ns);
         slice.cpu_ns = before_ns.and_then(|before_ns| Some(cpu_ns()?.saturating_sub(before_ns)));
         slice
     }
@@ -142,10 +142,10 @@ impl Driver {
     ) {
         let clients = std::mem::take(&mut *self.idle.borrow_mut());
         let step_ns = nanoseconds(ramp) / (clients.len() as u64).max(1);
-        let timer = Timer::new();
+        let mut alarm = Alarm::default();
         for (index, client) in (0..).zip(clients) {
             if step_ns > 0 {
-                timer.until(start_ns + step_ns * index).await;
+                wait_until(&mut alarm, start_ns + step_ns * index).await;
             }
             let next = |shared: &mut Shared| {
                 let now_ns = now_ns();
@@ -163,10 +163,10 @@ impl Driver {
         offsets: &[u64],
         concurrency: usize,
     ) {
-        let timer = Timer::new();
+        let mut alarm = Alarm::default();
         for offset_ns in offsets {
             let due_ns = start_ns + offset_ns;
-            timer.until(due_ns).await;
+            wait_until(&mut alarm, due_ns).await;
             // Only to forget those that have ended.
             while tasks.try_join_next().is_some() {}
             let idle = self.idle.borrow_mut().pop();

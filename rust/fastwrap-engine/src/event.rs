@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use crate::answer::{Answer, Endpoint};
 use crate::choice::{Part, push_choice};
-use crate::clock::now_ns;
 use crate::failure::push_stream_error;
 use crate::flavor::Flavor;
 use crate::script::Step;
 use crate::usage::{Place, push_timings, push_total, push_usage};
+use fastwrap_clock::now_ns;
 
 /// The build that llama.cpp names as its fingerprint.
 pub(crate) const LLAMACPP_BUILD: &str = "b11434-0000fa57";

@@ -11,11 +11,9 @@
 //! `{"stamp": true}` lets each event of a stream say in a member `sent_ns` when it was sent: nanoseconds of the machine's
 //! monotonic clock, so that whoever reads it on the same machine knows how long it was on its way.
 
-mod alarm;
 mod answer;
 mod body;
 mod choice;
-mod clock;
 mod embedding;
 mod event;
 mod failure;

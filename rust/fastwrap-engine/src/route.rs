@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use fastwrap_clock::Alarm;
 use http::header::{CACHE_CONTROL, HeaderValue, SERVER};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::alarm::Alarm;
 use crate::answer::{Answer, Endpoint};
 use crate::body::render_body;
 use crate::embedding::{EmbeddingRequest, render_embeddings};

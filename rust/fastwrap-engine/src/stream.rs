@@ -5,10 +5,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use fastwrap_clock::Alarm;
 use http_body::Frame;
 use tokio::time::Instant;
 
-use crate::alarm::Alarm;
 use crate::event::Renderer;
 use crate::request::Faults;
 use crate::script::{Script, Step};

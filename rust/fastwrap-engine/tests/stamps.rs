@@ -10,14 +10,9 @@ mod common;
 use std::time::Duration;
 
 use common::{chat, start, start_flavor};
+use fastwrap_clock::now_ns;
 use fastwrap_engine::{Flavor, Options};
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
-
-fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    u64::try_from(now.tv_sec * 1_000_000_000 + now.tv_nsec).unwrap()
-}
 
 fn stamped() -> Value {
     json!({"stream": true, "stream_options": {"include_usage": true}, "fastwrap_sim": {"stamp": true}})

@@ -1,17 +1,8 @@
-//! The one clock: `CLOCK_MONOTONIC`, the same as Python's `time.monotonic_ns()`.
+//! A runtime's timers.
 
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
-/// Nanoseconds of the monotonic clock.
-#[must_use]
-pub fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
-    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or_default();
-    seconds * 1_000_000_000 + nanoseconds
-}
+pub use fastwrap_clock::now_ns;
 
 /// Runs for ever beside what a runtime serves.
 ///

@@ -76,15 +76,15 @@ mod timer {
 /// tokio's timer counts whole milliseconds, which is as long as many a gap between two tokens; a kernel timer is used
 /// where there is one, and tokio's where there is none or it fails.
 #[derive(Default)]
-pub(crate) struct Alarm {
+pub struct Alarm {
     #[cfg(target_os = "linux")]
     timer: Option<timer::Timer>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Alarm {
-    /// Return once it is `deadline`.
-    pub(crate) fn poll_until(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready once it is `deadline`.
+    pub fn poll_until(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         #[cfg(target_os = "linux")]
         if self.sleep.is_none() {
             if self.timer.is_none() {
