@@ -22,6 +22,9 @@ use crate::stream::{EngineStream, Stamps, tls_config};
 use crate::upstream::{Address, Upstream};
 use crate::wait::Wait;
 
+/// Connections closed in one go while requests wait: some microseconds each.
+const CLOSED_AT_ONCE: usize = 16;
+
 /// How long the engine may take; `None` for any time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timeouts {
@@ -88,6 +91,18 @@ impl Relay {
         Ok(Self { meter, upstream, timeouts, tls, pool: Pool::default() })
     }
 
+    /// Runs for ever beside what a runtime serves, and closes connections that nobody has used for long.
+    ///
+    /// As with [`tick`](crate::tick), its timer spares those of the requests a turn of the reactor each.
+    pub async fn tend(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            while self.pool.close_old(CLOSED_AT_ONCE, now_ns()) {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
     /// Sends an admitted request. Whatever goes wrong becomes an answer.
     ///
     /// The parts are the client's; they are made fit for the engine here. The body has been through
@@ -151,7 +166,7 @@ impl Relay {
             let reused = pooled.is_some();
             let mut connection = match pooled.take() {
                 Some(connection) => connection,
-                None => self.connect().await?,
+                None => Box::pin(self.connect()).await?,
             };
             let mut response = connection.start(request);
             let since_ns = now_ns();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use fastwrap_relay::{Relay, tick};
+use fastwrap_relay::Relay;
 use tokio::net::TcpListener as AsyncListener;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -90,7 +90,7 @@ async fn serve(listener: TcpListener, service: Arc<Service>) -> io::Result<()> {
     let listener = AsyncListener::from_std(listener)?;
     let mut drain = service.drain.subscribe();
     let mut connections = JoinSet::new();
-    let ticking = tokio::spawn(tick());
+    let tending = tokio::spawn(Arc::clone(&service.relay).tend());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -111,7 +111,7 @@ async fn serve(listener: TcpListener, service: Arc<Service>) -> io::Result<()> {
         }
     }
     drop(listener);
-    ticking.abort();
+    tending.abort();
     let grace = service.options.grace;
     if timeout(grace, all(&mut connections)).await.is_err() {
         service.drain.enter(Stage::Over);
