@@ -34,7 +34,9 @@ impl Service {
             let answer = self.own.answer(&head.method, head.uri.path());
             return Ok(answer.await.map(Download::from));
         }
-        Ok(self.proxy(head, body).await)
+        // hyper keeps the room of this future for as long as the connection lasts: what is large in it has room of its
+        // own, given back as soon as the answer's head is there.
+        Ok(Box::pin(self.proxy(head, body)).await)
     }
 
     async fn proxy(&self, mut head: request::Parts, body: Incoming) -> Response<Download> {
