@@ -376,6 +376,7 @@ class Server:
         *,
         host: str,
         port: int,
+        uds: PathLike[str] | None,
         workers: int,
         grace: float,
         connect_timeout: float,
@@ -391,7 +392,8 @@ class Server:
             own: Called with method, path and reply for requests under ``/-/``; in a thread of the server's.
             host: Address to listen on.
             port: Port; 0 takes a free one.
-            workers: Threads, each with a listener and connections of its own.
+            uds: Path of a Unix-domain socket to listen on instead; its file must not be there.
+            workers: Threads, each with a way to the engine of its own.
             grace: Seconds for requests in flight to end.
             connect_timeout: As for :class:`Relay`; so are the others.
             first_byte_timeout: From the request's last byte to the answer's head.
@@ -402,10 +404,6 @@ class Server:
             ValueError: If the upstream or a timeout cannot be used.
             OSError: If the address cannot be listened on.
         """
-
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
 
     def stop(self) -> None:
         """Take no more requests, wait for those in flight as long as the grace allows, and end."""

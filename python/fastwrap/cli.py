@@ -34,6 +34,7 @@ The command line comes before the environment, the environment before the file.
 Examples:
   fastwrap serve --upstream http://127.0.0.1:8000
   fastwrap serve --upstream unix:/run/engine.sock --host 0.0.0.0 --port 80
+  fastwrap serve --upstream http://127.0.0.1:8000 --uds /run/fastwrap.sock
   fastwrap serve --upstream http://127.0.0.1:11434 --enrich body,server-timing
   FASTWRAP_PORT=9000 fastwrap serve --config fastwrap.toml
 
@@ -119,9 +120,8 @@ def serve(**values: Any) -> None:
 
     settings = settings_from(values)
 
-    def on_start(host: str, port: int) -> None:
-        shown = f"[{host}]" if ":" in host else host
-        click.echo(f"fastwrap on http://{shown}:{port} -> {settings.upstream}", err=True)
+    def on_start(address: str) -> None:
+        click.echo(f"fastwrap on {address} -> {settings.upstream}", err=True)
         if settings.log_level != "error":
             _look_for_engine(settings)
 
@@ -156,16 +156,16 @@ def _look_for_engine(settings: Settings) -> None:
 @main.command(
     cls=SettingsCommand, epilog=_DOCTOR_EPILOG, short_help="What is here, what is missing, and what to do about it."
 )
-@settings_options("upstream", "host", "port")
+@settings_options("upstream", "host", "port", "uds")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
-def doctor(*, as_json: bool, upstream: str, host: str, port: int) -> None:
+def doctor(*, as_json: bool, upstream: str, host: str, port: int, uds: str) -> None:
     """Look for all that serving needs: Python, modules, GPU, engine, port; and say what to do about what is missing.
 
     It takes the same options, variables and file as serve, and changes nothing.
     """
     from fastwrap import doctor as surgery  # noqa: PLC0415 (start-up time)
 
-    checks = surgery.examine(upstream, host, port)
+    checks = surgery.examine(upstream, host, port, uds)
     click.echo(surgery.to_json(checks)) if as_json else surgery.show(checks)
     surgery.leave(1 if surgery.worst(checks) == "problem" else 0)
 

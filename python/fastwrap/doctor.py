@@ -13,6 +13,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
@@ -60,7 +61,7 @@ class Check:
     advice: str = ""
 
 
-def examine(upstream: str, host: str, port: int) -> list[Check]:
+def examine(upstream: str, host: str, port: int, uds: str) -> list[Check]:
     """Look for everything; ``upstream`` may be empty."""
     return [
         _python(),
@@ -70,7 +71,7 @@ def examine(upstream: str, host: str, port: int) -> list[Check]:
         Check("servers", "ok", _SERVERS),
         *_gpu(),
         _files(),
-        _port(host, port),
+        _path(Path(uds).absolute()) if uds else _port(host, port),
         *_engine(upstream),
     ]
 
@@ -247,6 +248,20 @@ def _port(host: str, port: int) -> Check:
             return Check("port", "problem", f"{found} is taken", hint)
         return Check("port", "problem", str(error), "choose another one with --host and --port")
     return Check("port", "ok", f"{host}:{port} is free" if port else f"{host}: a free one will be taken")
+
+
+def _path(path: Path) -> Check:
+    from fastwrap.servers.base import is_listened_on, is_socket  # noqa: PLC0415 (start-up time of serve's warning)
+
+    if is_socket(path):
+        if is_listened_on(path):
+            return Check("socket", "problem", f"{path} is taken", "stop what listens there, or choose another --uds")
+        return Check("socket", "ok", f"{path} was left behind, and will be replaced")
+    if os.path.lexists(path):
+        return Check("socket", "problem", f"{path} is no socket", "choose another one with --uds")
+    if not os.access(path.parent, os.W_OK):
+        return Check("socket", "problem", f"{path.parent} cannot be written to", "choose another one with --uds")
+    return Check("socket", "ok", f"{path} is free")
 
 
 def _engine(upstream: str) -> list[Check]:

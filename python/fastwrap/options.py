@@ -180,6 +180,7 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
     Raises:
         click.UsageError: If a value cannot be used; says which, and where it came from.
     """
+    _check_place(values)
     try:
         return Settings(**values)
     except SettingsError as error:
@@ -187,6 +188,17 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
             raise click.UsageError(_NO_UPSTREAM) from error
         hint = _origin(click.get_current_context(silent=True), error.option) or f"'{flag(error.option)}'"
         raise click.BadParameter(str(error), param_hint=hint) from error
+
+
+def _check_place(values: Mapping[str, Any]) -> None:
+    """A file's socket takes the place of host and port: whoever names both means one of them only."""
+    context = click.get_current_context(silent=True)
+    if context is None or not values["uds"]:
+        return
+    for name in ("host", "port"):
+        if context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT):
+            hint = _origin(context, name) or f"'{flag(name)}'"
+            raise click.BadParameter(f"{flag('uds')} is given too: listen at one place only", param_hint=hint)
 
 
 _NO_UPSTREAM = (

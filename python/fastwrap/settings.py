@@ -47,6 +47,7 @@ class Settings:
 
     host: str = _option("Clients", "127.0.0.1", "Address to listen on; 0.0.0.0 for all.", "ADDRESS")
     port: int = _option("Clients", 8080, "Port to listen on; 0 takes a free one and says which.", "PORT", most=65535)
+    uds: str = _option("Clients", "", "Unix-domain socket to listen on, instead of host and port.", "PATH")
     server: Literal["granian", "native"] = _option(
         "Clients", "granian", "What serves the clients; native has the least overhead."
     )
@@ -90,6 +91,8 @@ class Settings:
             raise SettingsError("upstream", str(error)) from error
         # An OpenAI base URL ends in /v1, and so does every path that clients send: the engine's root is meant.
         object.__setattr__(self, "upstream", self.upstream.rstrip("/").removesuffix("/v1"))
+        if self.relay == "httpx" and self.server == "native":
+            raise SettingsError("relay", "httpx is for --server granian; the native server has its own relay only")
         for place in self.enrich_places:
             if place not in ENRICH_PLACES:
                 raise SettingsError("enrich", f"{place!r} is no place: use any of {', '.join(ENRICH_PLACES)}; or none")

@@ -160,6 +160,27 @@ def test_port_is_taken(run: Run, taken_port: int) -> None:
     assert checks(run("doctor", "--json", "--port", "70000"), 1)["port"]["found"] == "70000 is no port"
 
 
+def test_a_socket_instead_of_the_port(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "fastwrap.sock"
+
+    def row(status: int, at: Path = path) -> dict[str, str]:
+        rows = checks(run("doctor", "--json", "--uds", str(at)), status)
+        assert "port" not in rows
+        return rows["socket"]
+
+    assert row(0)["found"] == f"{path} is free"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        assert row(0)["found"] == f"{path} was left behind, and will be replaced"
+        listener.listen()
+        assert row(1)["found"] == f"{path} is taken"
+    assert path.is_socket(), "it changes nothing"
+    path.unlink()
+    path.touch()
+    assert row(1)["found"] == f"{path} is no socket"
+    assert row(1, tmp_path / "none" / "s")["found"] == f"{tmp_path / 'none'} cannot be written to"
+
+
 def test_it_looks_at_what_serve_would_use(run: Run, taken_port: int, silent_port: int, tmp_path: Path) -> None:
     file = tmp_path / "fastwrap.toml"
     file.write_text(f'port = {taken_port}\nupstream = "http://127.0.0.1:{silent_port}"\nworkers = 2\n')

@@ -176,6 +176,25 @@ def test_taken_port(run: Run, taken_port: int, server: str) -> None:
     assert said == f"127.0.0.1:{taken_port} is taken: stop what listens there, or choose another one with --port"
 
 
+@pytest.mark.parametrize(("option", "value"), [("--port", "8080"), ("--host", "127.0.0.1")])
+def test_a_socket_takes_the_place_of_host_and_port(
+    run: Run, config: Callable[[str], str], tmp_path: Path, option: str, value: str
+) -> None:
+    socket_options = ("serve", *UPSTREAM, "--uds", str(tmp_path / "fastwrap.sock"))
+    hint = "--uds is given too: listen at one place only"
+    assert error(run(*socket_options, option, value)) == f"Invalid value for '{option}': {hint}"
+    variable = "FASTWRAP_" + option[2:].upper()
+    said = error(run(*socket_options, env={variable: value}))
+    assert said == f"Invalid value for {variable} in the environment: {hint}"
+    file = config(f'uds = "/fastwrap.sock"\n{option[2:]} = {value if option == "--port" else repr(value)}')
+    assert error(run("serve", *UPSTREAM, "--config", file)) == f"Invalid value for {option[2:]} in {file}: {hint}"
+
+
+def test_the_reference_relay_is_granians(run: Run) -> None:
+    said = error(run("serve", *UPSTREAM, "--server", "native", "--relay", "httpx"))
+    assert said.startswith("Invalid value for '--relay': httpx is for --server granian")
+
+
 def test_taken_port_of_the_engine(run: Run, taken_port: int) -> None:
     said = error(run("engine", "--port", str(taken_port)), 1)
     assert said.startswith(f"127.0.0.1:{taken_port} cannot be listened on: ")

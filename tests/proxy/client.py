@@ -63,6 +63,19 @@ def events(body: bytes) -> list[Any]:
     return [json.loads(one) if one.startswith("{") else one for one in data]
 
 
+def connect(url: str, seconds: float) -> tuple[socket.socket, str]:
+    """A connection, and what stands in `Host`."""
+    address = urlsplit(url)
+    if address.scheme == "unix":
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(seconds)
+        connection.connect(address.path)
+        return connection, "localhost"
+    connection = socket.create_connection((address.hostname or "", address.port or 80), timeout=seconds)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection, address.netloc
+
+
 class Call:
     """A request that was sent, and its answer as it comes."""
 
@@ -75,9 +88,7 @@ class Call:
         body: bytes | Iterable[bytes] = b"",
         seconds: float = DEADLINE_S,
     ) -> None:
-        address = urlsplit(url)
-        self.socket = socket.create_connection((address.hostname or "", address.port or 80), timeout=seconds)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket, host = connect(url, seconds)
         self._file = self.socket.makefile("rb")
         self._method = method
         self._head: tuple[int, list[tuple[str, str]]] | None = None
@@ -85,7 +96,7 @@ class Call:
         lines = [f"{method} {target} HTTP/1.1"]
         given = {name.lower(): value for name, value in headers}
         if "host" not in given:
-            lines.append(f"host: {address.netloc}")
+            lines.append(f"host: {host}")
         if not isinstance(body, bytes):
             lines.append("transfer-encoding: chunked")
         elif not given.keys() & {"content-length", "transfer-encoding"} and (body or method == "POST"):

@@ -20,7 +20,7 @@ from proxy.client import ask
 COMMAND = str(Path(sys.executable).with_name("fastwrap"))
 #: A failing test ends after this; a passing one never waits for it.
 DEADLINE_S = 20.0
-_ADDRESS = re.compile(r" on (http://\S+)")
+_ADDRESS = re.compile(r" on ((?:http://|unix:)\S+)")
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE_S) -> None:
@@ -41,7 +41,7 @@ class Process:
         self._listening = threading.Event()
         self.url = ""
         self.process = subprocess.Popen(
-            [COMMAND, *arguments, "--port", "0"],
+            [COMMAND, *arguments, *(() if "--uds" in arguments else ("--port", "0"))],
             stderr=subprocess.PIPE,
             text=True,
             env={**clean, **(env or {})},

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from fastwrap.settings import Settings
 
 
-def serve(settings: Settings, on_start: Callable[[str, int], None]) -> None:
+def serve(settings: Settings, on_start: Callable[[str], None]) -> None:
     """Serve under the server that the settings name, until SIGINT or SIGTERM.
 
     Args:
         settings: What was asked for.
-        on_start: Called with host and port.
+        on_start: Called with where it listens, when it serves.
 
     Raises:
         PortError: If the address cannot be listened on.

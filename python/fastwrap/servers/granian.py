@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -14,12 +13,13 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastwrap.servers.base import claim_port, configure_logging
+from fastwrap.servers.base import claim, configure_logging
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastwrap.app import Application
+    from fastwrap.servers.base import Address
     from fastwrap.settings import Settings
 
 _HEADER_TIMEOUT_MS = 30_000
@@ -60,10 +60,11 @@ class _Wakening(threading.Event):
     a signal in the main thread only, and sleeps on if the kernel gave it to another one.
     """
 
-    def __init__(self, host: str, port: int, on_start: Callable[[str, int], None]) -> None:
+    def __init__(self, address: Address, on_start: Callable[[str], None], on_wake: Callable[[], None]) -> None:
         super().__init__()
-        self._address = (host, port)
-        self._on_start: Callable[[str, int], None] | None = on_start
+        self._address = address
+        self._on_start: Callable[[str], None] | None = on_start
+        self._on_wake = on_wake
 
     def wait(self, timeout: float | None = None) -> bool:
         if self._on_start is not None:
@@ -72,22 +73,23 @@ class _Wakening(threading.Event):
         while not super().wait(_LONGEST_SLEEP_SECONDS if timeout is None else timeout):
             if timeout is not None:
                 return False
+        self._on_wake()
         return True
 
-    def _announce(self, on_start: Callable[[str, int], None]) -> None:
+    def _announce(self, on_start: Callable[[str], None]) -> None:
         deadline = time.monotonic() + _LONGEST_START_SECONDS
         while time.monotonic() < deadline and not super().wait(0.005):
-            with contextlib.suppress(OSError), socket.create_connection(self._address, timeout=1):
-                on_start(*self._address)
+            with contextlib.suppress(OSError), self._address.connect(1.0):
+                on_start(str(self._address))
                 return
 
 
-def serve(settings: Settings, on_start: Callable[[str, int], None]) -> None:
+def serve(settings: Settings, on_start: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
         settings: What was asked for.
-        on_start: Called with host and port when it serves.
+        on_start: Called with where it listens, when it serves.
 
     Raises:
         PortError: If the address cannot be listened on.
@@ -97,12 +99,13 @@ def serve(settings: Settings, on_start: Callable[[str, int], None]) -> None:
     from granian.log import LogLevels  # noqa: PLC0415
     from granian.server import Server  # noqa: PLC0415
 
-    port = claim_port(settings.host, settings.port)
+    address = claim(settings)
     with tempfile.TemporaryDirectory(prefix="fastwrap-") as directory:
         server = Server(
             "fastwrap",
-            address=settings.host,
-            port=port,
+            address=address.host,
+            port=address.port,
+            uds=address.path,
             interface=Interfaces.ASGI,
             workers=settings.workers,
             loop=Loops.asyncio if sys.platform == "win32" else Loops.uvloop,
@@ -115,6 +118,13 @@ def serve(settings: Settings, on_start: Callable[[str, int], None]) -> None:
             workers_kill_timeout=max(1, round(settings.grace)),
             respawn_failed_workers=True,
         )
-        server.main_loop_interrupt = _Wakening(settings.host, port, on_start)
+
+        def on_wake() -> None:
+            if server.interrupt_signal:
+                # At once, where Granian would do it last: whoever takes the place meanwhile makes a file of its own.
+                address.withdraw()
+                server.bind_uds = None
+
+        server.main_loop_interrupt = _Wakening(address, on_start, on_wake)
         counters_directory = directory if settings.workers > 1 else None
         server.serve(target_loader=partial(_load, settings, counters_directory, os.getpid()), wrap_loader=False)

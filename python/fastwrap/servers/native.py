@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from fastwrap._native import Reply, Server
-from fastwrap.servers.base import claim_port, configure_logging
+from fastwrap.servers.base import Address, claim, configure_logging
 from fastwrap.sidecar import Sidecar
 
 if TYPE_CHECKING:
@@ -16,22 +16,21 @@ if TYPE_CHECKING:
     from fastwrap.settings import Settings
 
 
-def serve(settings: Settings, on_start: Callable[[str, int], None]) -> None:
+def serve(settings: Settings, on_start: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
         settings: What was asked for.
-        on_start: Called with host and port when it serves.
+        on_start: Called with where it listens, when it serves.
 
     Raises:
         PortError: If the address cannot be listened on.
     """
     configure_logging(settings)
-    port = claim_port(settings.host, settings.port)
-    asyncio.run(_serve(settings, port, on_start))
+    asyncio.run(_serve(settings, claim(settings), on_start))
 
 
-async def _serve(settings: Settings, port: int, on_start: Callable[[str, int], None]) -> None:
+async def _serve(settings: Settings, address: Address, on_start: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -51,14 +50,16 @@ async def _serve(settings: Settings, port: int, on_start: Callable[[str, int], N
         sidecar.meter,
         settings.upstream,
         lambda method, path, reply: loop.call_soon_threadsafe(answer, method, path, reply),
-        host=settings.host,
-        port=port,
+        host=address.host,
+        port=address.port,
+        uds=address.path,
         workers=settings.workers,
         grace=settings.grace,
         **settings.timeouts,
     )
     sidecar.start()
-    on_start(settings.host, port)
+    on_start(str(address))
     await stopped.wait()
+    address.withdraw()  # at once: whoever takes the place while requests in flight end makes a file of its own
     await asyncio.to_thread(server.stop)
     await sidecar.stop()

@@ -1,5 +1,6 @@
 //! The native server, started and stopped from Python.
 
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fastwrap_core::error::Fault;
 use fastwrap_relay::Relay;
-use fastwrap_server::{Options, Own, Server as CoreServer, bind};
+use fastwrap_server::{Options, Own, Server as CoreServer, bind, bind_unix};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -71,7 +72,7 @@ pub(crate) struct Server {
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (meter, upstream, own, *, host, port, workers, grace, connect_timeout, first_byte_timeout, idle_timeout, total_timeout))]
+    #[pyo3(signature = (meter, upstream, own, *, host, port, uds, workers, grace, connect_timeout, first_byte_timeout, idle_timeout, total_timeout))]
     #[allow(clippy::too_many_arguments)] // keyword-only in Python
     fn new(
         meter: &Meter,
@@ -79,6 +80,7 @@ impl Server {
         own: Py<PyAny>,
         host: &str,
         port: u16,
+        uds: Option<PathBuf>,
         workers: usize,
         grace: f64,
         connect_timeout: f64,
@@ -96,14 +98,12 @@ impl Server {
             body_timeout: BODY_TIMEOUT,
             grace: timeout(grace)?.unwrap_or_default(),
         };
-        let listeners = bind(host, port, workers)?;
+        let listeners = match uds {
+            Some(path) => bind_unix(&path, workers)?,
+            None => bind(host, port, workers)?,
+        };
         let relays = relays.into_iter().map(Arc::new).collect();
         Ok(Self { core: CoreServer::start(listeners, relays, &own, options)? })
-    }
-
-    #[getter]
-    fn port(&self) -> u16 {
-        self.core.address().port()
     }
 
     fn stop(&self, py: Python<'_>) {

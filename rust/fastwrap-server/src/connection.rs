@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use crate::drain::Stage;
@@ -17,13 +17,10 @@ const EXTRA_BUFFER_BYTES: usize = 64 << 10;
 
 /// Serves requests until the client leaves, or the server ends.
 pub(crate) async fn converse(
-    socket: TcpStream,
+    socket: impl AsyncRead + AsyncWrite + Unpin,
     service: Arc<Service>,
     mut drain: watch::Receiver<Stage>,
 ) {
-    if socket.set_nodelay(true).is_err() {
-        return;
-    }
     let max_header_bytes =
         usize::try_from(service.relay.meter.settings.max_header_bytes).unwrap_or(usize::MAX / 2);
     let timeout = service.options.header_timeout;

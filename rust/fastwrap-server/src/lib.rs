@@ -12,6 +12,6 @@ mod own;
 mod service;
 mod worker;
 
-pub use listener::bind;
+pub use listener::{Listener, bind, bind_unix};
 pub use own::Own;
 pub use worker::{Options, Server};

@@ -1,19 +1,19 @@
 //! Threads that serve, and their end.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use fastwrap_relay::Relay;
-use tokio::net::TcpListener as AsyncListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::connection::converse;
 use crate::drain::{Drain, Stage};
+use crate::listener::{Accept, Listener};
 use crate::own::Own;
 use crate::service::Service;
 
@@ -36,7 +36,6 @@ pub struct Options {
 /// A running server.
 pub struct Server {
     drain: Arc<Drain>,
-    address: SocketAddr,
     workers: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -46,32 +45,23 @@ impl Server {
     /// # Errors
     /// If a thread or its runtime cannot be made.
     pub fn start(
-        listeners: Vec<TcpListener>,
+        listeners: Vec<Listener>,
         relays: Vec<Arc<Relay>>,
         own: &Arc<dyn Own>,
         options: Options,
     ) -> io::Result<Self> {
         let drain = Arc::new(Drain::default());
         let mut workers = Vec::with_capacity(listeners.len());
-        let mut address = None;
         for (at, (listener, relay)) in listeners.into_iter().zip(relays).enumerate() {
-            address.get_or_insert(listener.local_addr()?);
             let service =
                 Service { relay, own: Arc::clone(own), drain: Arc::clone(&drain), options };
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let serve = move || {
-                let _ = runtime.block_on(serve(listener, Arc::new(service)));
+                let _ = runtime.block_on(listen(listener, Arc::new(service)));
             };
             workers.push(thread::Builder::new().name(format!("fastwrap-{at}")).spawn(serve)?);
         }
-        let address = address.ok_or_else(|| io::Error::other("a server needs a listener"))?;
-        Ok(Self { drain, address, workers: Mutex::new(workers) })
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+        Ok(Self { drain, workers: Mutex::new(workers) })
     }
 
     /// Takes no more requests, waits for those in flight, cuts what is left after the time of grace, and ends.
@@ -86,8 +76,15 @@ impl Server {
     }
 }
 
-async fn serve(listener: TcpListener, service: Arc<Service>) -> io::Result<()> {
-    let listener = AsyncListener::from_std(listener)?;
+async fn listen(listener: Listener, service: Arc<Service>) -> io::Result<()> {
+    match listener {
+        Listener::Tcp(listener) => serve(TcpListener::from_std(listener)?, service).await,
+        Listener::Unix(listener) => serve(UnixListener::from_std(listener)?, service).await,
+    }
+    Ok(())
+}
+
+async fn serve(listener: impl Accept, service: Arc<Service>) {
     let mut drain = service.drain.subscribe();
     let mut connections = JoinSet::new();
     let tending = tokio::spawn(Arc::clone(&service.relay).tend());
@@ -99,7 +96,7 @@ async fn serve(listener: TcpListener, service: Arc<Service>) -> io::Result<()> {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, _)) => {
+            Ok(socket) => {
                 connections.spawn(converse(
                     socket,
                     Arc::clone(&service),
@@ -117,7 +114,6 @@ async fn serve(listener: TcpListener, service: Arc<Service>) -> io::Result<()> {
         service.drain.enter(Stage::Over);
         let _ = timeout(LAST_WORDS, all(&mut connections)).await;
     }
-    Ok(())
 }
 
 async fn all(connections: &mut JoinSet<()>) {
