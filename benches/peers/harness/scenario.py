@@ -155,8 +155,8 @@ SCENARIOS = {
         Scenario(
             "memory-5000",
             "5,000 open streams, a token every 300 ms",
-            (MEMORY, CPU_CHUNK),
-            (*_SSE,),
+            (MEMORY,),
+            _SSE,
             concurrency=5000,
             duration_s=0.5,
             rounds=1,
