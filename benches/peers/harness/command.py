@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,6 +106,8 @@ def main(  # noqa: PLR0913 (options)
 ) -> None:
     """Measure what proxies add to a simulated engine, side by side: driven in turns, in one run of fastwrap bench."""
     descriptors.raise_limit()
+    # What was started ends when this does, however it is ended.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH)
@@ -137,6 +140,11 @@ class Field:
         self.versions: dict[str, str] = {}
         self.absent: dict[str, str] = {}
 
+    @property
+    def names(self) -> list[str]:
+        """What the proxies are called."""
+        return [proxy.name for proxy in self.proxies]
+
     def install(self) -> None:
         """Install what is not there."""
         for proxy in self.proxies:
@@ -149,10 +157,11 @@ class Field:
 
     def measure(self, scenario: Scenario, orders: Orders) -> Outcome:
         """Drive all that are here in one scenario, and show its table."""
-        ready = [proxy for proxy in self.proxies if proxy.name in self.versions]
+        left_out = dict.fromkeys(scenario.leaves_out, "left out: it would take minutes for this load")
+        ready = [proxy for proxy in self.proxies if proxy.name in self.versions and proxy.name not in left_out]
         with self.console.status(scenario.name) as status:
             outcome = measure(scenario, ready, orders, status.update)
-        outcome.absent.update(self.absent)
+        outcome.absent |= {name: why for name, why in (left_out | self.absent).items() if name in self.names}
         self.console.print()
         self.console.print(scenario_table(outcome, self.proxies))
         return outcome

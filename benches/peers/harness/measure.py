@@ -202,7 +202,7 @@ def _add(outcome: Outcome, report: dict[str, Any] | None) -> None:
 
 
 def _note(outcome: Outcome) -> None:
-    """Note who cuts streams in another way, and whose answers were wrong."""
+    """Note who cuts streams in another way, whose answers were wrong, and who loses stamps."""
     targets = outcome.report["targets"]
     wanted = _chunks_per_answer(targets[0])
     for target in targets:
@@ -213,6 +213,8 @@ def _note(outcome: Outcome) -> None:
         found = _chunks_per_answer(target)
         if found != wanted:
             notes.append(f"{found:g} events with text an answer, not {wanted:g}")
+        if outcome.report["settings"]["transit"] and target["metrics"]["transit_p50_us"] is None:
+            notes.append("its events carry no stamp of the engine's, so their way cannot be timed")
         if notes:
             outcome.notes[target["name"]] = "; ".join(notes)
 
