@@ -148,23 +148,27 @@ class Field:
     def install(self) -> None:
         """Install what is not there."""
         for proxy in self.proxies:
-            with self.console.status(f"{proxy.name}: looking for it, or installing it"):
-                try:
-                    self.versions[proxy.name] = proxy.install()
-                except UnavailableError as error:
-                    self.absent[proxy.name] = str(error)
-                    self.console.print(f"{proxy.name}: {error}", markup=False)
+            _say(f"{proxy.name}: looking for it, or installing it")
+            try:
+                self.versions[proxy.name] = proxy.install()
+            except UnavailableError as error:
+                self.absent[proxy.name] = str(error)
+                self.console.print(f"{proxy.name}: {error}", markup=False)
 
     def measure(self, scenario: Scenario, orders: Orders) -> Outcome:
         """Drive all that are here in one scenario, and show its table."""
         left_out = dict.fromkeys(scenario.leaves_out, "left out: it would take minutes for this load")
         ready = [proxy for proxy in self.proxies if proxy.name in self.versions and proxy.name not in left_out]
-        with self.console.status(scenario.name) as status:
-            outcome = measure(scenario, ready, orders, status.update)
+        outcome = measure(scenario, ready, orders, _say)
         outcome.absent |= {name: why for name, why in (left_out | self.absent).items() if name in self.names}
         self.console.print()
         self.console.print(scenario_table(outcome, self.proxies))
         return outcome
+
+
+def _say(text: str) -> None:
+    """Say what is going on, once: a line that turns would be measured, too."""
+    click.echo(text, err=True)
 
 
 def _placed(field: Field, scenarios: Sequence[Scenario], orders: Orders, folder: Path | None) -> Iterator[str]:

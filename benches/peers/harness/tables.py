@@ -91,7 +91,7 @@ def _promises(outcomes: Mapping[str, Outcome], placement: str) -> Iterator[list[
             promise.proxy,
             f"{promise.scenario}: {promise.figure.heading}",
             verdict.against or _NONE,
-            _interval(verdict.found),
+            _interval(verdict.found, " ×" if verdict.against else ""),
             f"{sign} {number(promise.must)}",
             _NONE if promise.aim is None else f"{sign} {number(promise.aim)}",
             "kept" if verdict.kept else "not kept",
@@ -119,13 +119,13 @@ def _ratio(outcome: Outcome, name: str, figure: Figure) -> str:
     if name == reference:
         return "1"
     found = ratio(outcome.report, name, reference, figure)
-    return _NONE if found is None else f"{_interval(found)} ×"
+    return _NONE if found is None else _interval(found, " ×")
 
 
-def _interval(found: Estimate) -> str:
+def _interval(found: Estimate, unit: str) -> str:
     if found.low is None or found.high is None:
-        return number(found.value)
-    return f"{number(found.value)}, {number(found.low)}–{number(found.high)}"
+        return f"{number(found.value)}{unit}"
+    return f"{number(found.value)}{unit}, {number(found.low)}–{number(found.high)}"
 
 
 def number(value: float) -> str:
