@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from harness.figures import Estimate, ratio, read
@@ -12,7 +13,7 @@ from harness.measure import DIRECT
 from harness.promise import verdicts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.measure import Outcome
     from harness.proxy import Proxy
@@ -23,71 +24,60 @@ _NONE = "–"
 _WHOLE, _TENTHS = 100.0, 10.0
 
 
-def scenario_table(outcome: Outcome, proxies: Sequence[Proxy]) -> Table:
+def scenario_table(outcome: Outcome, proxies: Sequence[Proxy]) -> RichTable:
     """Return one scenario's table, for the terminal."""
+    return _rich(_scenario(outcome, proxies))
+
+
+def promise_table(outcomes: Mapping[str, Outcome], placement: str) -> RichTable:
+    """Return what became of the promises, for the terminal."""
+    return _rich(_promises(outcomes, placement))
+
+
+def markdown(outcomes: Mapping[str, Outcome], proxies: Sequence[Proxy], placement: str) -> str:
+    """Return the tables of a record: what matters most of each scenario, the promises, then all figures."""
+    tables = [_summary(outcomes, proxies), _promises(outcomes, placement)]
+    tables += [_scenario(outcome, proxies) for outcome in outcomes.values()]
+    return "\n".join(_markdown(table) for table in tables)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table; its first column, and its last one if that has no heading, hold text."""
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def _summary(outcomes: Mapping[str, Outcome], proxies: Sequence[Proxy]) -> _Table:
+    columns = [(outcome, outcome.scenario.figures[0]) for outcome in outcomes.values()]
+    heads = ["", *(f"{outcome.scenario.name}: {figure.heading}" for outcome, figure in columns)]
+    return _Table(
+        heads, [[name, *(_both(outcome, name, figure) for outcome, figure in columns)] for name in _names(proxies)]
+    )
+
+
+def _scenario(outcome: Outcome, proxies: Sequence[Proxy]) -> _Table:
     scenario = outcome.scenario
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0), title_justify="left")
-    table.add_column(scenario.name, no_wrap=True)
-    for figure in scenario.figures:
-        table.add_column(figure.heading, justify="right")
-        if figure.ratio:
-            table.add_column(f"÷ {scenario.reference}", justify="right", no_wrap=True)
-    table.add_column("", overflow="fold", style="dim")
-    for name in (DIRECT, *(proxy.name for proxy in proxies)):
-        cells: list[str] = []
+    divided = [(figure.heading, *([f"÷ {scenario.reference}"] if figure.ratio else [])) for figure in scenario.figures]
+    heads = [scenario.name, *(head for pair in divided for head in pair), ""]
+    rows = []
+    for name in _names(proxies):
+        cells = [name]
         for figure in scenario.figures:
             cells.append(_level(outcome, name, figure))
             if figure.ratio:
                 cells.append(_ratio(outcome, name, figure))
-        table.add_row(name, *cells, Text(outcome.absent.get(name) or outcome.notes.get(name, "")))
-    return table
+        rows.append([*cells, outcome.absent.get(name) or outcome.notes.get(name, "")])
+    return _Table(heads, rows)
 
 
-def promise_table(outcomes: Mapping[str, Outcome], placement: str) -> Table:
-    """Return what became of the promises, for the terminal."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in _PROMISE_COLUMNS:
-        table.add_column(column)
-    for cells in _promises(outcomes, placement):
-        table.add_row(*cells)
-    return table
-
-
-def markdown(outcomes: Mapping[str, Outcome], proxies: Sequence[Proxy], placement: str) -> str:
-    """Return the tables of a record: all figures of all proxies, the promises, and what was amiss."""
-    columns = [(outcome, figure) for outcome in outcomes.values() for figure in outcome.scenario.figures]
-    heads = ["", *(f"{outcome.scenario.name}: {figure.heading}" for outcome, figure in columns)]
-    names = (DIRECT, *(proxy.name for proxy in proxies))
-    rows = [[name, *(_both(outcome, name, figure) for outcome, figure in columns)] for name in names]
-    parts = [_table(heads, rows)]
-    promises = list(_promises(outcomes, placement))
-    if promises:
-        parts.append(_table([*_PROMISE_COLUMNS], promises))
-    amiss = [*_amiss(outcomes)]
-    if amiss:
-        parts.append("\n".join(amiss) + "\n")
-    return "\n".join(parts)
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _amiss(outcomes: Mapping[str, Outcome]) -> Iterator[str]:
-    for name, outcome in outcomes.items():
-        for proxy, reason in (outcome.absent | outcome.notes).items():
-            yield f"- {name}, {proxy}: {reason}"
-
-
-_PROMISE_COLUMNS = ("", "figure", "against", "found", "must", "aim", "")
-
-
-def _promises(outcomes: Mapping[str, Outcome], placement: str) -> Iterator[list[str]]:
+def _promises(outcomes: Mapping[str, Outcome], placement: str) -> _Table:
+    rows = []
     for verdict in verdicts(outcomes, placement):
         promise = verdict.promise
         sign = "≥" if promise.at_least else "≤"
-        yield [
+        rows.append([
             promise.proxy,
             f"{promise.scenario}: {promise.figure.heading}",
             verdict.against or _NONE,
@@ -95,7 +85,27 @@ def _promises(outcomes: Mapping[str, Outcome], placement: str) -> Iterator[list[
             f"{sign} {number(promise.must)}",
             _NONE if promise.aim is None else f"{sign} {number(promise.aim)}",
             "kept" if verdict.kept else "not kept",
-        ]
+        ])  # fmt: skip
+    return _Table(["promised", "figure", "against", "found", "must", "aim", ""], rows)
+
+
+def _names(proxies: Sequence[Proxy]) -> list[str]:
+    return [DIRECT, *(proxy.name for proxy in proxies)]
+
+
+def _rich(table: _Table) -> RichTable:
+    rich = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for index, head in enumerate(table.heads):
+        text = not index or not head
+        rich.add_column(head, justify="left" if text else "right", no_wrap=head.startswith("÷"))
+    for row in table.rows:
+        rich.add_row(*map(Text, row))
+    return rich
+
+
+def _markdown(table: _Table) -> str:
+    lines = [table.heads, ["---"] * len(table.heads), *table.rows]
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
 
 
 def _both(outcome: Outcome, name: str, figure: Figure) -> str:

@@ -23,7 +23,7 @@ $user
 worker_processes 1;
 worker_rlimit_nofile $descriptors;
 pid nginx.pid;
-error_log stderr warn;
+error_log stderr error;
 events { worker_connections $descriptors; }
 http {
   access_log off;
