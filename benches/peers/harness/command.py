@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from harness.scenario import Scenario
 
 _RECORD = Path(__file__).parents[2] / "record"
+_COMMAND = shlex.join(["python", "benches/peers/run.py", *sys.argv[1:]])
 #: How the names of fastwrap's own servers begin.
 OWN = "fastwrap-"
 #: Without a terminal: wide enough for three figures and their ratios.
@@ -162,7 +163,7 @@ class Field:
         outcome = measure(scenario, ready, orders, _say)
         outcome.absent |= {name: why for name, why in (left_out | self.absent).items() if name in self.names}
         self.console.print()
-        self.console.print(scenario_table(outcome, self.proxies))
+        self.console.print(scenario_table(outcome, self.names))
         return outcome
 
 
@@ -179,16 +180,14 @@ def _placed(field: Field, scenarios: Sequence[Scenario], orders: Orders, folder:
     for scenario in scenarios:
         try:
             outcomes[scenario.name] = outcome = field.measure(scenario, orders)
-        except RunError as error:
-            raise click.ClickException(str(error)) from error
+        except RunError as error:  # the others may go well
+            yield str(error)
+            continue
+        if folder is not None:  # at once: who ends a long run keeps what it has found
+            record.write(folder, record.Found(_COMMAND, place, field.proxies, field.versions, outcome))
         for name, reason in (outcome.absent | outcome.notes).items():
             if name.startswith(OWN):
                 yield f"{scenario.name}: {name}: {reason}"
-    if not orders.quick:
+    if outcomes and not orders.quick:
         field.console.print()
         field.console.print(promise_table(outcomes, place.name))
-    if folder is not None:
-        command = shlex.join(["python", "benches/peers/run.py", *sys.argv[1:]])
-        found = record.Found(command, place, field.proxies, field.versions, outcomes)
-        for file in record.write(folder, found):
-            field.console.print(f"written: {file}", markup=False)

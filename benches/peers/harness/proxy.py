@@ -24,7 +24,7 @@ class Seat:
     Attributes:
         port: What it listens on, at 127.0.0.1.
         engine_port: What it passes requests to.
-        directory: A folder of its own, for its configuration; it ends with the run.
+        directory: A folder of its own, for its configuration and log; it is kept until the next run.
         answers: What the engine says in this scenario, for what stands in for an engine.
         own_port: A second free port, for what insists on one.
     """

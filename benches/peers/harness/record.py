@@ -8,86 +8,92 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastwrap.bench.machine import describe
+from harness.measure import Outcome
+from harness.scenario import SCENARIOS
 from harness.tables import markdown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from harness.measure import Outcome
     from harness.placement import Placement
     from harness.proxy import Proxy
 
 
 @dataclass(frozen=True)
 class Found:
-    """A run in one placement.
+    """What one scenario has shown in one placement.
 
     Attributes:
-        command: How it was started.
+        command: How the run was started.
         placement: Who ran where.
         proxies: What was asked for.
         versions: Of those that were there, by name.
-        outcomes: What was found, by scenario.
+        outcome: What was found.
     """
 
     command: str
     placement: Placement
     proxies: Sequence[Proxy]
     versions: Mapping[str, str]
-    outcomes: Mapping[str, Outcome]
+    outcome: Outcome
 
 
-def write(folder: Path, found: Found) -> list[Path]:
-    """Write both files, and return them."""
+def write(folder: Path, found: Found) -> None:
+    """Put a scenario into the record of its day, commit and placement, beside what is there."""
     date = dt.datetime.now(dt.timezone.utc)
     known = describe()
     stem = f"{date:%Y-%m-%d}-{known['versions']['commit'] or 'installed'}-{found.placement.name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{stem}.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"proxies": {}, "scenarios": {}}
+    proxies = {one.name: {"about": one.about, "version": found.versions.get(one.name)} for one in found.proxies}
+    scenarios = {**before["scenarios"], found.outcome.scenario.name: _scenario(found, date)}
     everything = {
         "date": date.isoformat(timespec="seconds"),
         **known,
-        "command": found.command,
         "placement": found.placement.about,
-        "proxies": [
-            {"name": proxy.name, "about": proxy.about, "version": found.versions.get(proxy.name)}
-            for proxy in found.proxies
-        ],
-        "scenarios": {name: _scenario(outcome) for name, outcome in found.outcomes.items()},
+        "proxies": before["proxies"] | proxies,
+        "scenarios": {name: scenarios[name] for name in SCENARIOS if name in scenarios},
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{stem}.json", folder / f"{stem}.md"]
-    files[0].write_text(json.dumps(everything, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    files[1].write_text(
-        _page(everything) + markdown(found.outcomes, found.proxies, found.placement.name), encoding="utf-8"
-    )
-    return files
+    file.write_text(json.dumps(everything, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    outcomes = {
+        name: Outcome(SCENARIOS[name], one["report"], one["absent"], one["notes"])
+        for name, one in everything["scenarios"].items()
+    }
+    tables = markdown(outcomes, [*everything["proxies"]], found.placement.name)
+    (folder / f"{stem}.md").write_text(_page(everything) + tables, encoding="utf-8")
 
 
-def _scenario(outcome: Outcome) -> dict[str, Any]:
-    scenario = outcome.scenario
+def _scenario(found: Found, date: dt.datetime) -> dict[str, Any]:
+    scenario = found.outcome.scenario
     return {
         "about": scenario.about,
+        "date": date.isoformat(timespec="seconds"),
+        "command": found.command,
         "engine": {"ttft_ms": scenario.ttft_ms, "itl_ms": scenario.itl_ms, "options": scenario.engine},
-        "absent": outcome.absent,
-        "notes": outcome.notes,
-        "report": outcome.report,
+        "absent": found.outcome.absent,
+        "notes": found.outcome.notes,
+        "report": found.outcome.report,
     }
 
 
 def _page(everything: dict[str, Any]) -> str:
     machine, versions = everything["machine"], everything["versions"]
     proxies = "".join(
-        f"- {proxy['name']} ({proxy['version'] or 'not there'}): {proxy['about']}\n" for proxy in everything["proxies"]
+        f"- {name} ({one['version'] or 'not there'}): {one['about']}\n" for name, one in everything["proxies"].items()
     )
     scenarios = "".join(f"- {name}: {_described(one)}\n" for name, one in everything["scenarios"].items())
+    commands = "\n".join(dict.fromkeys(f"    {one['command']}" for one in everything["scenarios"].values()))
     return f"""# {everything["date"]}: proxies side by side
 
-`{everything["command"]}`
+{commands}
 
 fastwrap {versions["fastwrap"]}, commit {versions["commit"]}; Python {versions["python"]}; {machine["cpu"]},
-{machine["cpus"]} CPU(s), {machine["system"]}, load average {machine["load_average"][0]:.1f} at the end.
-Placement {everything["placement"]}. Medians over rounds of one interleaved run a scenario; in parentheses the ratio to
-nginx (body-8mib: to nginx-unbuffered) with its 95 % interval; of the engine alone, in brackets, what the others add to.
+{machine["cpus"]} CPU(s), {machine["system"]}. Placement {everything["placement"]}.
+
+Medians over rounds of one interleaved run a scenario. In parentheses the ratio to nginx (body-8mib: nginx-unbuffered)
+and its 95 % interval over rounds; of the engine alone, in brackets, what the others add to.
 
 {proxies}
 {scenarios}
@@ -95,8 +101,8 @@ nginx (body-8mib: to nginx-unbuffered) with its 95 % interval; of the engine alo
 
 
 def _described(scenario: dict[str, Any]) -> str:
-    settings = scenario["report"]["settings"]
+    settings, load = scenario["report"]["settings"], scenario["report"]["machine"]["load_average"][0]
     return (
         f"{scenario['about']}; {settings['load']['concurrency']:,} client(s), {settings['rounds']} round(s) of "
-        f"{settings['duration_s']:g} s"
+        f"{settings['duration_s']:g} s, load average before it {load:.1f}"
     )

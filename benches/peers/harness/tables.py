@@ -16,17 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.measure import Outcome
-    from harness.proxy import Proxy
     from harness.scenario import Figure
 
 _NONE = "–"
-#: From here on a number needs no digit behind the point, and one.
-_WHOLE, _TENTHS = 100.0, 10.0
+#: From here on a number needs no digit behind the point, one, and two.
+_WHOLE, _TENTHS, _HUNDREDTHS = 100.0, 10.0, 0.1
 
 
-def scenario_table(outcome: Outcome, proxies: Sequence[Proxy]) -> RichTable:
+def scenario_table(outcome: Outcome, names: Sequence[str]) -> RichTable:
     """Return one scenario's table, for the terminal."""
-    return _rich(_scenario(outcome, proxies))
+    return _rich(_scenario(outcome, names))
 
 
 def promise_table(outcomes: Mapping[str, Outcome], placement: str) -> RichTable:
@@ -34,10 +33,10 @@ def promise_table(outcomes: Mapping[str, Outcome], placement: str) -> RichTable:
     return _rich(_promises(outcomes, placement))
 
 
-def markdown(outcomes: Mapping[str, Outcome], proxies: Sequence[Proxy], placement: str) -> str:
+def markdown(outcomes: Mapping[str, Outcome], names: Sequence[str], placement: str) -> str:
     """Return the tables of a record: what matters most of each scenario, the promises, then all figures."""
-    tables = [_summary(outcomes, proxies), _promises(outcomes, placement)]
-    tables += [_scenario(outcome, proxies) for outcome in outcomes.values()]
+    tables = [_summary(outcomes, names), _promises(outcomes, placement)]
+    tables += [_scenario(outcome, names) for outcome in outcomes.values()]
     return "\n".join(_markdown(table) for table in tables)
 
 
@@ -49,20 +48,20 @@ class _Table:
     rows: Sequence[Sequence[str]]
 
 
-def _summary(outcomes: Mapping[str, Outcome], proxies: Sequence[Proxy]) -> _Table:
+def _summary(outcomes: Mapping[str, Outcome], names: Sequence[str]) -> _Table:
     columns = [(outcome, outcome.scenario.figures[0]) for outcome in outcomes.values()]
     heads = ["", *(f"{outcome.scenario.name}: {figure.heading}" for outcome, figure in columns)]
     return _Table(
-        heads, [[name, *(_both(outcome, name, figure) for outcome, figure in columns)] for name in _names(proxies)]
+        heads, [[name, *(_both(outcome, name, figure) for outcome, figure in columns)] for name in (DIRECT, *names)]
     )
 
 
-def _scenario(outcome: Outcome, proxies: Sequence[Proxy]) -> _Table:
+def _scenario(outcome: Outcome, names: Sequence[str]) -> _Table:
     scenario = outcome.scenario
     divided = [(figure.heading, *([f"÷ {scenario.reference}"] if figure.ratio else [])) for figure in scenario.figures]
     heads = [scenario.name, *(head for pair in divided for head in pair), ""]
     rows = []
-    for name in _names(proxies):
+    for name in (DIRECT, *names):
         cells = [name]
         for figure in scenario.figures:
             cells.append(_level(outcome, name, figure))
@@ -87,10 +86,6 @@ def _promises(outcomes: Mapping[str, Outcome], placement: str) -> _Table:
             "kept" if verdict.kept else "not kept",
         ])  # fmt: skip
     return _Table(["promised", "figure", "against", "found", "must", "aim", ""], rows)
-
-
-def _names(proxies: Sequence[Proxy]) -> list[str]:
-    return [DIRECT, *(proxy.name for proxy in proxies)]
 
 
 def _rich(table: _Table) -> RichTable:
@@ -142,4 +137,6 @@ def number(value: float) -> str:
     """Write a number with three digits or so."""
     if float(value).is_integer() or abs(value) >= _WHOLE:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= _TENTHS else f"{value:.2f}"
+    if abs(value) >= _HUNDREDTHS:
+        return f"{value:.1f}" if abs(value) >= _TENTHS else f"{value:.2f}"
+    return f"{value:.2g}"
