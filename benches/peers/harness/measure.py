@@ -214,7 +214,7 @@ def _note(outcome: Outcome) -> None:
         if found != wanted:
             notes.append(f"{found:g} events with text an answer, not {wanted:g}")
         if outcome.report["settings"]["transit"] and target["metrics"]["transit_p50_us"] is None:
-            notes.append("its events carry no stamp of the engine's, so their way cannot be timed")
+            notes.append("no stamps in its events: no transit")
         if notes:
             outcome.notes[target["name"]] = "; ".join(notes)
 
