@@ -72,7 +72,7 @@ def test_everything_answers_as_the_engine_does(placement: str, scenario: str, mo
     for name, target in measured.items():
         assert not target["errors"], name
         assert target["metrics"]["requests"]["value"] > 0
-        assert (target["metrics"]["rss_mib"] is not None) == (name != "direct")
+        assert ("rss_mib" in target["metrics"]) == (name != "direct")
     # The same text for everybody: the table in Markdown is made of what the terminal shows.
     text = page.read_text(encoding="utf-8")
     for name in ("direct", *_NAMES):

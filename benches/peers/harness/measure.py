@@ -57,7 +57,7 @@ class Outcome:
 
     Attributes:
         scenario: As it was driven.
-        report: That of ``fastwrap bench``, without its distributions.
+        report: That of ``fastwrap bench``, without distributions and metrics that a target does not have.
         absent: Why a proxy was not measured, by name.
         notes: What else must be known of a proxy, by name.
     """
@@ -190,11 +190,12 @@ class _Stand:
 
 
 def _add(outcome: Outcome, report: dict[str, Any] | None) -> None:
-    """Put a report's targets beside those of the runs before."""
+    """Put a report's targets beside those of the runs before, without what nobody looks up here."""
     if report is None:
         return
     for target in report["targets"]:
         del target["distributions"]
+        target["metrics"] = {name: found for name, found in target["metrics"].items() if found is not None}
     if outcome.report:
         outcome.report["targets"] += report["targets"][1:]
     else:
@@ -213,7 +214,7 @@ def _note(outcome: Outcome) -> None:
         found = _chunks_per_answer(target)
         if found != wanted:
             notes.append(f"{found:g} events with text an answer, not {wanted:g}")
-        if outcome.report["settings"]["transit"] and target["metrics"]["transit_p50_us"] is None:
+        if outcome.report["settings"]["transit"] and "transit_p50_us" not in target["metrics"]:
             notes.append("no stamps in its events: no transit")
         if notes:
             outcome.notes[target["name"]] = "; ".join(notes)
