@@ -7,10 +7,9 @@ ASGI. A *fault* is the stable word for an error of fastwrap's own: ``engine_unre
 """
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextvars import Context
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
-from typing import Any, TypeAlias, final
+from typing import TypeAlias, final
 
 __version__: str
 
@@ -300,29 +299,6 @@ class Relay:
         """End the thread; requests in flight are dropped."""
 
 @final
-class Arrival:
-    """Done when something of an answer has arrived: of asyncio's futures what a task needs."""
-
-    def __await__(self) -> Generator[Any]: ...
-    def __iter__(self) -> Iterator[Any]: ...
-    def __next__(self) -> Any: ...
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        """Return the event loop it belongs to."""
-
-    def add_done_callback(self, callback: Callable[[Arrival], object], *, context: Context) -> None:
-        """Call ``callback`` in ``context`` when it is done."""
-
-    def cancel(self, msg: object = None) -> bool:
-        """Let whoever awaits it go on with ``CancelledError``; return whether anybody did."""
-
-    def result(self) -> None:
-        """Return nothing.
-
-        Raises:
-            CancelledError: If it was cancelled.
-        """
-
-@final
 class Exchange:
     """One request on its way to the engine and its answer on the way back."""
 
@@ -346,8 +322,8 @@ class Exchange:
             AnswerAborted: If the answer broke off.
         """
 
-    def arrival(self) -> Arrival:
-        """Return what to await until ``take`` has something."""
+    def when_ready(self, future: asyncio.Future[None]) -> None:
+        """Resolve ``future`` when ``take`` has something."""
 
     def cancel(self) -> None:
         """Drop the request: the engine sees its connection closed."""

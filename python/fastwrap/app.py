@@ -6,6 +6,7 @@ looks into it.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from fastwrap._native import AnswerAborted
@@ -125,7 +126,9 @@ async def _answer(exchange: Exchange, send: Send, watch: Watch) -> None:
                 return
             raise
         if part is None:
-            await exchange.arrival()
+            ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            exchange.when_ready(ready)
+            await ready
             continue
         more = await _give(part, send)
 

@@ -74,7 +74,7 @@ def main() -> None:
     if not callable(getattr(granian, "_load", None)):
         raise SystemExit("fastwrap.servers.granian loads its application in another way now: mend benches/peers")
     granian._load = _load  # type: ignore[assignment]  # noqa: SLF001 (see above)
-    granian.serve(Settings(upstream="http://127.0.0.1:1", port=options.port), lambda _host, _port: None)
+    granian.serve(Settings(upstream="http://127.0.0.1:1", port=options.port), lambda _address: None)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Exchange(Protocol):
     def is_uploaded(self) -> bool: ...  # noqa: D102
     def when_writable(self, future: asyncio.Future[None]) -> None: ...  # noqa: D102
     def take(self) -> Part | None: ...  # noqa: D102
-    def arrival(self) -> Awaitable[None]: ...  # noqa: D102
+    def when_ready(self, future: asyncio.Future[None]) -> None: ...  # noqa: D102
     def cancel(self) -> None: ...  # noqa: D102
 
 

@@ -120,11 +120,10 @@ class HttpxExchange:
         self._drained.set()
         return part
 
-    async def arrival(self) -> None:
-        """Wait until :meth:`take` has something."""
-        self._reader = asyncio.get_running_loop().create_future()
+    def when_ready(self, future: asyncio.Future[None]) -> None:
+        """Resolve ``future`` when :meth:`take` has something."""
+        self._reader = future
         self._notify()
-        await self._reader
 
     def cancel(self) -> None:
         """Drop the request: the engine sees its connection closed."""

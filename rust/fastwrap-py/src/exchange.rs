@@ -19,7 +19,6 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::arrival::{Arrival, Waiter};
 use crate::convert::{header_list, joined};
 use crate::reactor::Reactor;
 use crate::task::Task;
@@ -40,8 +39,8 @@ struct State {
     read_ns: u64,
     ended: bool,
     aborted: bool,
-    /// The coroutine that waits for the answer, and the future of the one that waits to go on with its upload.
-    reader: Option<Waiter>,
+    /// The futures of the coroutine that waits for the answer, and of the one that waits to go on with its upload.
+    reader: Option<Py<PyAny>>,
     writer: Option<Py<PyAny>>,
     /// The relay's task, waiting for room.
     relay: Option<Waker>,
@@ -73,26 +72,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whoever waits for what is there now.
-    pub(crate) fn due(&self) -> (Option<Waiter>, Option<Py<PyAny>>) {
+    /// The futures that have become due.
+    pub(crate) fn due(&self) -> impl Iterator<Item = Py<PyAny>> {
         let mut state = self.lock();
         let reader = if state.has_part() { state.reader.take() } else { None };
         let writer = if state.has_room() { state.writer.take() } else { None };
-        (reader, writer)
-    }
-
-    /// Keeps the reader until there is something to take; gives it back if there is already.
-    pub(crate) fn wait(&self, reader: Waiter) -> Option<Waiter> {
-        let mut state = self.lock();
-        if state.has_part() {
-            return Some(reader);
-        }
-        state.reader = Some(reader);
-        None
-    }
-
-    pub(crate) fn take_waiter(&self) -> Option<Waiter> {
-        self.lock().reader.take()
+        [reader, writer].into_iter().flatten()
     }
 
     fn is_awaited(&self) -> bool {
@@ -398,8 +383,16 @@ impl Exchange {
         Ok(Some((head, joined(py, &out)?, !ended)))
     }
 
-    fn arrival(&self, py: Python<'_>) -> Arrival {
-        Arrival::new(&self.shared, self.reactor.event_loop.clone_ref(py))
+    /// `future` is resolved when [`Self::take`] has something; at once if it has already.
+    fn when_ready(&self, py: Python<'_>, future: Py<PyAny>) -> PyResult<()> {
+        let mut state = self.shared.lock();
+        if state.has_part() {
+            drop(state);
+            future.call_method1(py, "set_result", (py.None(),))?;
+        } else {
+            state.reader = Some(future);
+        }
+        Ok(())
     }
 
     /// `future` is resolved when more may be sent; at once if it may already.

@@ -2,7 +2,6 @@
 //!
 //! Its Python face is written down in `python/fastwrap/_native.pyi`, where the docstrings live.
 
-mod arrival;
 mod bench;
 mod cells;
 mod convert;
@@ -20,7 +19,6 @@ use pyo3::prelude::*;
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<arrival::Arrival>()?;
     module.add_class::<exchange::Exchange>()?;
     module.add_class::<measured::Measured>()?;
     module.add_class::<memory::MemoryLog>()?;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use fastwrap_relay::tick;
+use fastwrap_relay::Relay;
 use pyo3::prelude::*;
 use rustix::io::ioctl_fionbio;
 use tokio::runtime::{Builder, Handle};
@@ -61,7 +61,7 @@ impl Ready {
     }
 }
 
-/// What the event loop calls: lets those go on for whom something is ready.
+/// What the event loop calls: resolves the futures of whoever has something to take.
 #[pyclass(frozen)]
 struct Deliver {
     ready: Arc<Ready>,
@@ -74,14 +74,10 @@ impl Deliver {
         // There is one byte at most, or none when this is the last call.
         let _ = (&self.bell).read(&mut [0; 8]);
         for exchange in self.ready.take() {
-            let (reader, writer) = exchange.due();
-            if let Some(reader) = reader {
-                reader.resume(py);
-            }
-            if let Some(future) = writer
-                && !future.call_method0(py, "done")?.is_truthy(py)?
-            {
-                future.call_method1(py, "set_result", (py.None(),))?;
+            for future in exchange.due() {
+                if !future.call_method0(py, "done")?.is_truthy(py)? {
+                    future.call_method1(py, "set_result", (py.None(),))?;
+                }
             }
         }
         Ok(())
@@ -93,14 +89,14 @@ pub(crate) struct Reactor {
     handle: Handle,
     pub(crate) ready: Arc<Ready>,
     queue: Arc<Queue>,
-    pub(crate) event_loop: Py<PyAny>,
+    event_loop: Py<PyAny>,
     deliver: Py<Deliver>,
     stop: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
 impl Reactor {
-    /// Starts the thread; answers are handed over on `event_loop`.
-    pub(crate) fn start(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+    /// Starts the thread for one relay; answers are handed over on `event_loop`.
+    pub(crate) fn start(relay: Arc<Relay>, event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
         let (heard, bell) = bell()?;
         let ready =
             Arc::new(Ready { exchanges: Mutex::default(), woken: AtomicBool::new(false), bell });
@@ -119,7 +115,7 @@ impl Reactor {
             // A task of its own, for the runtime wakes such without a system call; its budget would be that of all requests.
             runtime.spawn(unconstrained(async move { served.serve().await }));
             runtime.block_on(async {
-                tokio::select! { _ = stopped => {}, () = tick() => {} }
+                tokio::select! { _ = stopped => {}, () = relay.tend() => {} }
             });
         })?;
         event_loop.call_method1("add_reader", (socket, &deliver))?;
@@ -143,10 +139,9 @@ impl Reactor {
             // The end of the runtime wakes all that waited for it.
             let _ = py.detach(|| thread.join());
             self.queue.abandon();
-            let heard = self.deliver.get().bell.as_raw_fd();
-            self.event_loop.call_method1(py, "remove_reader", (heard,))?;
-            // Not here: this may be a task, and another one goes on in there.
-            self.event_loop.call_method1(py, "call_soon", (&self.deliver,))?;
+            let deliver = self.deliver.get();
+            self.event_loop.call_method1(py, "remove_reader", (deliver.bell.as_raw_fd(),))?;
+            deliver.__call__(py)?;
         }
         Ok(())
     }

@@ -64,7 +64,8 @@ impl Relay {
     ) -> PyResult<Self> {
         let timeouts = [connect_timeout, first_byte_timeout, idle_timeout, total_timeout];
         let core = Arc::new(prepare(meter, upstream, timeouts)?);
-        Ok(Self { core, reactor: Arc::new(Reactor::start(event_loop)?) })
+        let reactor = Arc::new(Reactor::start(Arc::clone(&core), event_loop)?);
+        Ok(Self { core, reactor })
     }
 
     #[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it converts

@@ -12,10 +12,10 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::clock::now_ns;
 use crate::connection::Connection;
 use crate::relay::Relay;
 use crate::wait::Wait;
+use fastwrap_clock::now_ns;
 
 /// The answer broke off inside an event or a body: the client's connection must be aborted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,6 @@
 //! closes the connection.
 
 mod answer;
-mod clock;
 mod connection;
 mod pool;
 mod relay;
@@ -15,7 +14,7 @@ mod upstream;
 mod wait;
 
 pub use answer::{Aborted, Answer};
-pub use clock::{now_ns, tick};
 pub use connection::Payload;
+pub use fastwrap_clock::now_ns;
 pub use relay::{Relay, RelayError, Timeouts, is_origin_form};
 pub use upstream::{Upstream, UpstreamError};

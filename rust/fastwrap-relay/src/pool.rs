@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Context;
 
-use crate::clock::now_ns;
 use crate::connection::Connection;
+use fastwrap_clock::now_ns;
 
 /// An idle connection older than this is not used again: uvicorn, the server of most engines, closes them after 5 s,
 /// and a request sent just then is lost.

@@ -15,12 +15,12 @@ use hyper::body::Incoming;
 use rustls::ClientConfig;
 
 use crate::answer::{Answer, Source};
-use crate::clock::now_ns;
 use crate::connection::{Connection, Payload, SendError};
 use crate::pool::Pool;
 use crate::stream::{EngineStream, Stamps, tls_config};
 use crate::upstream::{Address, Upstream};
 use crate::wait::Wait;
+use fastwrap_clock::now_ns;
 
 /// Connections closed in one go while requests wait: some microseconds each.
 const CLOSED_AT_ONCE: usize = 16;
@@ -93,7 +93,8 @@ impl Relay {
 
     /// Runs for ever beside what a runtime serves, and closes connections that nobody has used for long.
     ///
-    /// As with [`tick`](crate::tick), its timer spares those of the requests a turn of the reactor each.
+    /// tokio wakes its own reactor, by a write to an eventfd and one more turn, whenever a timer is set that is due before
+    /// all others: each request's timeout would be. This timer, always due within a second, spares all of them that.
     pub async fn tend(self: Arc<Self>) {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -13,8 +13,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::clock::now_ns;
 use crate::upstream::Address;
+use fastwrap_clock::now_ns;
 
 /// When a socket was last read and written.
 #[derive(Debug, Default)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use fastwrap_core::error::Fault;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::clock::now_ns;
 use crate::relay::Timeouts;
+use fastwrap_clock::now_ns;
 
 /// One timer for all of them. It is set for the earliest and left alone while bytes flow: when it fires early, it is
 /// set again, so that a chunk costs no timer.
