@@ -24,7 +24,7 @@ _TURN_SECONDS = 0.05
 class Watch:
     """What one client does while it is answered: it sends the rest of its body, and may leave."""
 
-    __slots__ = ("_exchange", "_is_full", "_receive", "_task", "has_left", "is_over")
+    __slots__ = ("_exchange", "_is_full", "_is_over", "_receive", "_task", "has_left")
 
     def __init__(self, exchange: Exchange, receive: Receive) -> None:
         self._exchange = exchange
@@ -32,7 +32,7 @@ class Watch:
         self._is_full = False
         self._task: asyncio.Task[None] | None = None
         self.has_left = False
-        self.is_over = False
+        self._is_over = False
 
     def take(self, message: Message) -> None:
         """Pass a piece of the body on, or let the exchange go if the client has left."""
@@ -44,12 +44,12 @@ class Watch:
 
     def begin(self) -> None:
         """Await messages from now on."""
-        if not self.is_over:
+        if not self._is_over:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def end(self) -> None:
         """Await no more: the answer is over."""
-        self.is_over = True
+        self._is_over = True
         if self._task is not None:
             self._task.cancel()
 

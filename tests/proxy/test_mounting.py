@@ -139,6 +139,14 @@ def test_a_client_that_leaves_while_it_uploads_leaves_no_coroutine(app: Applicat
     assert app.sidecar.meter.in_flight() == 0
 
 
+@pytest.mark.parametrize("parts", [[b"{}"], [b"{", b"}"]])
+def test_a_body_as_long_as_was_announced_is_whole(app: Application, parts: list[bytes]) -> None:
+    messages: list[Message] = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+    sent = asyncio.run(call_app(app, messages, [(b"content-length", b"2")]))
+    assert sent[0]["status"] == 200
+    assert not messages
+
+
 def test_a_refused_request_needs_no_body(app: Application) -> None:
     sent = asyncio.run(call_app(app, [], [(b"content-length", b"99999999999")]))
     assert [message.get("status") for message in sent] == [413, None]
