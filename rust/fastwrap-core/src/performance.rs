@@ -1,17 +1,17 @@
 //! The `performance` block: what a client is told about its request.
 
 mod block;
+mod engine;
+mod gpu;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Serialize, Serializer};
-use serde_json::Number;
+use serde::Serialize;
 
 pub use self::block::Reasons;
-use crate::json::{Scanner, SyntaxError, is_key};
-use crate::memory::{DeviceWindow, Window};
-use crate::profile::Profile;
+pub use self::engine::EngineNumbers;
+pub use self::gpu::Gpu;
 use crate::timeline::Timeline;
 
 /// How a request ended. Every request has exactly one outcome.
@@ -59,18 +59,6 @@ pub struct InterChunk {
     p99: Option<f64>,
     max: Option<f64>,
     stalls: u64,
-}
-
-/// One device's memory, in MiB.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Gpu {
-    uuid: Arc<str>,
-    memory_start_mb: f64,
-    memory_end_mb: f64,
-    memory_peak_mb: f64,
-    memory_delta_mb: f64,
-    samples: u64,
-    sample_interval_ms: Option<f64>,
 }
 
 /// The block, flat, in the order in which it is written. Times in ms, memory in MiB, both with three decimals.
@@ -137,11 +125,6 @@ pub fn milliseconds(ns: f64) -> f64 {
 #[allow(clippy::cast_precision_loss)] // 2^53 ns is 104 days
 fn ms(ns: u64) -> f64 {
     milliseconds(ns as f64)
-}
-
-#[allow(clippy::cast_precision_loss)] // 2^53 bytes is 8 PiB
-fn mib(bytes: u64) -> f64 {
-    (bytes as f64 / f64::from(1 << 20) * 1e3).round() / 1e3
 }
 
 impl Performance {
@@ -238,37 +221,6 @@ impl Performance {
         }
     }
 
-    /// Fills in the memory, or the reason why there is none.
-    pub fn set_memory(&mut self, window: Result<Window, &'static str>) {
-        let window = match window {
-            Ok(window) => window,
-            Err(reason) => {
-                for field in
-                    ["memory_delta_mb", "peak_memory_mb", "memory_start_mb", "memory_end_mb", "gpu"]
-                {
-                    self.without(field, reason);
-                }
-                return;
-            }
-        };
-        let delta = |device: &DeviceWindow| mib(device.end_bytes) - mib(device.start_bytes);
-        let rounded_delta = |device: &DeviceWindow| (delta(device) * 1e3).round() / 1e3;
-        self.memory_delta_mb = Some(rounded_delta(&window.total));
-        self.peak_memory_mb = Some(mib(window.total.peak_bytes));
-        self.memory_start_mb = Some(mib(window.total.start_bytes));
-        self.memory_end_mb = Some(mib(window.total.end_bytes));
-        let gpu = window.devices.iter().map(|device| Gpu {
-            uuid: Arc::clone(&device.uuid),
-            memory_start_mb: mib(device.start_bytes),
-            memory_end_mb: mib(device.end_bytes),
-            memory_peak_mb: mib(device.peak_bytes),
-            memory_delta_mb: rounded_delta(device),
-            samples: window.samples,
-            sample_interval_ms: window.interval_ns.map(ms),
-        });
-        self.gpu = Some(gpu.collect());
-    }
-
     /// Takes over what the engine said of itself.
     pub fn set_engine(&mut self, numbers: Option<EngineNumbers>) {
         if numbers.is_none() {
@@ -300,69 +252,6 @@ impl Performance {
         let known = times.iter().filter_map(|(name, ms)| ms.map(|ms| format!("{name};dur={ms}")));
         known.collect::<Vec<_>>().join(", ")
     }
-}
-
-/// The engine's own numbers, under normalised names.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EngineNumbers(Vec<(Arc<str>, Number)>);
-
-impl Serialize for EngineNumbers {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, number)| (&**name, number)))
-    }
-}
-
-impl EngineNumbers {
-    /// Reads a JSON object: an answer, or the data of an event; `None` if it holds none of them.
-    #[must_use]
-    pub fn read(profile: &Profile, data: &[u8]) -> Option<Self> {
-        let member = profile.engine_member.as_deref()?;
-        memchr::memmem::find(data, member.as_bytes())?;
-        Self::of(profile, member_value(data, member).ok()??)
-    }
-
-    /// Reads the engine's member itself.
-    #[must_use]
-    pub fn of(profile: &Profile, member: &[u8]) -> Option<Self> {
-        let mut values = vec![None; profile.engine_fields.len()];
-        let mut scanner = Scanner::new(member);
-        scanner.enter_object().ok()?;
-        while let Some(key) = scanner.next_key().ok()? {
-            let value = scanner.value().ok()?;
-            for (field, found) in profile.engine_fields.iter().zip(&mut values) {
-                if is_key(key, &field.from) {
-                    *found = scaled(value, field.scale);
-                }
-            }
-        }
-        let numbers = profile.engine_fields.iter().zip(values);
-        let numbers: Vec<_> =
-            numbers.filter_map(|(field, value)| Some((Arc::clone(&field.to), value?))).collect();
-        (!numbers.is_empty()).then_some(Self(numbers))
-    }
-}
-
-/// The text of an object's member, the last one of that name.
-fn member_value<'a>(data: &'a [u8], name: &str) -> Result<Option<&'a [u8]>, SyntaxError> {
-    let mut scanner = Scanner::new(data);
-    scanner.enter_object()?;
-    let mut found = None;
-    while let Some(key) = scanner.next_key()? {
-        let value = scanner.value()?;
-        if is_key(key, name) {
-            found = Some(value);
-        }
-    }
-    Ok(found)
-}
-
-/// A number times `scale`, with three decimals; a count that is not scaled stays one.
-fn scaled(value: &[u8], scale: f64) -> Option<Number> {
-    let number: Number = serde_json::from_slice(value).ok()?;
-    if number.is_u64() && (scale - 1.0).abs() < f64::EPSILON {
-        return Some(number);
-    }
-    Number::from_f64((number.as_f64()? * scale * 1e3).round() / 1e3)
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+use crate::memory::{DeviceWindow, Window};
+use crate::profile::Profile;
 use serde_json::json;
 
 use super::*;
