@@ -42,7 +42,8 @@ class Process:
         self.url = ""
         self.process = subprocess.Popen(
             [COMMAND, *arguments, *(() if "--uds" in arguments else ("--port", "0"))],
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             env={**clean, **(env or {})},
             start_new_session=True,
@@ -93,8 +94,8 @@ class Process:
                 self.process.wait(DEADLINE_S)
 
     def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
             self.lines.append(line)
             if found := _ADDRESS.search(line):
                 self.url = found[1]

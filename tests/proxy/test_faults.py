@@ -91,6 +91,21 @@ def test_it_dies_inside_an_event(proxy: Proxy, engine: ScriptedEngine, cut: int)
     assert START[:cut].startswith(got.body)  # an abort may overtake the last bytes
 
 
+def test_an_answer_that_breaks_off_is_no_error_of_fastwraps(serve: Serve, engine: ScriptedEngine) -> None:
+    def answer(turn: Turn) -> None:
+        turn.begin_stream()
+        turn.chunk(START + b'data: {"choi')
+        turn.close()
+
+    engine.use(answer)
+    proxy = serve(engine.url, "--backend", "vllm")
+    with proxy.counts("error"):
+        assert not stream(proxy.url).whole
+    proxy.stop()
+    assert "Traceback" not in proxy.log
+    assert "exception" not in proxy.log
+
+
 def test_it_dies_after_the_last_text(proxy: Proxy, engine: ScriptedEngine) -> None:
     """The held event must not be lost, and is no answer's end."""
     body = START + delta(finish="stop")

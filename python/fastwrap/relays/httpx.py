@@ -113,7 +113,7 @@ class HttpxExchange:
         if self._aborted and self._head is None and not self._out:
             raise AnswerAborted
         part = self._head, bytes(self._out), not self._ended
-        if self._out and self._read_ns and not self._ended:
+        if self._out and self._read_ns and not (self._ended or self._aborted):
             self._measured.handed_over(self._read_ns)
         self._head = None
         self._out.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -13,7 +14,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastwrap.servers.base import claim, configure_logging
+from fastwrap._native import AnswerAborted
+from fastwrap.servers.base import LOG_FORMAT, claim, configure_logging
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +31,23 @@ _MAX_CONNECTIONS = 65_536
 _BACKLOG = 4096
 
 
+class _Aborts(logging.Filter):
+    """Tells in a line what Granian reports as an exception: an application has no other way to abort a connection."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if AnswerAborted.__name__ in record.getMessage():
+            record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
+            record.msg, record.args = "an engine's answer broke off: its client's connection was aborted", None
+        return True
+
+
+#: Granian's own log goes where fastwrap's goes, standard error, in the same form.
+_LOGGING = {
+    "formatters": {"line": {"format": LOG_FORMAT}},
+    "filters": {"aborts": {"()": _Aborts}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["aborts"]}},
+    "loggers": {"_granian": {"handlers": ["console"], "propagate": False}},
+}
 #: ``PR_SET_PDEATHSIG`` of Linux' prctl(2).
 _SIGNAL_AT_PARENTS_DEATH = 1
 _LONGEST_START_SECONDS = 30.0
@@ -114,6 +133,7 @@ def serve(settings: Settings, on_start: Callable[[str], None]) -> None:
             backlog=_BACKLOG,
             backpressure=_MAX_CONNECTIONS,
             http1_settings=HTTP1Settings(header_read_timeout=_HEADER_TIMEOUT_MS),
+            log_dictconfig=_LOGGING,
             log_level=LogLevels(settings.log_level if settings.log_level != "info" else "warning"),
             workers_kill_timeout=max(1, round(settings.grace)),
             respawn_failed_workers=True,
