@@ -111,6 +111,8 @@ def _amiss(plan: Plan, got: Got) -> str:
 
 def _amiss_broken(plan: Plan, got: Got) -> str:
     """A stream that broke off: what came before is there, and its end is told."""
+    if not got.status and not got.whole:
+        return ""  # Granian has not written what it was given when the connection was aborted
     body, _ = without_blocks(got.body)
     *_, last = body.rstrip(b"\n").split(b"\n")
     told = last.startswith(b'data: {"error"')

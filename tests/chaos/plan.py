@@ -109,14 +109,12 @@ class Plan:
         """How fastwrap may count it."""
         if self.manner is Manner.LEAVES_UPLOADING:
             return frozenset({"cancelled"})
-        own = {
-            Fault.NONE: {"complete"},
-            Fault.ERROR: {"error"},
-            # Behind the last event there is nothing that could be missed.
-            Fault.CLOSE: {"error", "complete"} if self.at >= len(self.answer) else {"error"},
-            Fault.RESET: {"error", "complete"} if self.at >= len(self.answer) else {"error"},
-            Fault.STALL: {"error", "complete"} if self.at >= len(self.answer) else {"error"},
-        }[self.fault]
+        if self.fault is Fault.NONE:
+            own = {"complete"}
+        elif self.fault is Fault.ERROR or self.at < len(self.answer):
+            own = {"error"}
+        else:  # behind the last event there is nothing that could be missed
+            own = {"error", "complete"}
         return frozenset(own | {"cancelled"} if self.leaves else own)
 
     @property
