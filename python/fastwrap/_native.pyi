@@ -153,6 +153,7 @@ class Meter:
         *,
         enrich: str,
         stall_ns: int,
+        json_as_stream: bool,
         max_body_bytes: int,
         max_header_bytes: int,
         max_inflight: int,
@@ -163,6 +164,7 @@ class Meter:
         Args:
             enrich: Any of ``body,usage,header,server-timing``, or ``none``.
             stall_ns: Gaps over this count as stalls.
+            json_as_stream: Ask for a stream where the client asks for JSON, and assemble the JSON.
             max_body_bytes: Largest request body.
             max_header_bytes: Most bytes of request headers.
             max_inflight: Most requests in flight; 0 for any number.
@@ -193,8 +195,13 @@ class Meter:
         engine_member: str | None,
         engine_member_with_usage: bool,
         engine_fields: Sequence[tuple[str, str, float]],
+        json_form: tuple[str, str, str, Sequence[str]] | None,
     ) -> None:
-        """Say what the engine is, for requests that begin from now on (see ``fastwrap.backends``)."""
+        """Say what the engine is, for requests that begin from now on (see ``fastwrap.backends``).
+
+        Raises:
+            ValueError: If a template of ``json_form`` cannot be used.
+        """
 
     def begin(self, method: str, target: bytes, headers: Headers) -> Measured:
         """Admit a request whose I/O is done in Python; its ``fault`` tells if it was refused."""
@@ -240,6 +247,10 @@ class Measured:
     @property
     def is_collecting(self) -> bool:
         """Whether the head still has to wait."""
+
+    @property
+    def response_status(self) -> int:
+        """The status that the client is to get."""
 
     def response_headers(self) -> HeaderList:
         """Return the headers that the client is to get."""

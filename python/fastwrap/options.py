@@ -34,6 +34,7 @@ _TOML: dict[Any, tuple[tuple[type, ...], str]] = {
     str: ((str,), "a string"),
     int: ((int,), "a whole number"),
     float: ((int, float), "a number"),
+    bool: ((bool,), "true or false"),
 }
 
 
@@ -115,7 +116,7 @@ def _named(path: Path, values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
 def _checked(path: Path, name: str, value: Any) -> Any:
     hint = str if get_origin(_HINTS[name]) is Literal else _HINTS[name]
     types, words = _TOML[hint]
-    if isinstance(value, bool) or not isinstance(value, types):
+    if isinstance(value, bool) != (hint is bool) or not isinstance(value, types):
         raise click.BadParameter(f"{path}: {name} must be {words}, not {value!r}")
     return value
 
@@ -136,7 +137,7 @@ def _option(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     text = field.metadata["help"]
     if choices and field.metadata["metavar"]:
         text += f" One of {', '.join(choices)}."
-    if field.default != "":
+    if field.default not in ("", False):
         shown = f"{field.default:g}" if isinstance(field.default, float) else field.default
         text += f"  [default: {shown}]"
     cls = type("_Option", (SettingOption,), {"group": field.metadata["group"]})
@@ -149,6 +150,7 @@ def _option(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         envvar=_variable(name),
         help=text,
         metavar=field.metadata["metavar"],
+        is_flag=hint is bool,
     )
 
 

@@ -60,6 +60,12 @@ class Settings:
         "Measuring", "body", "Where the numbers go: any of body,usage,header,server-timing; or none.", "PLACES"
     )
     gpu: Literal["auto", "off"] = _option("Measuring", "auto", "Sample GPU memory through NVML.")
+    measure_json_as_stream: bool = _option(
+        "Measuring",
+        default=False,
+        help_text="Ask the engine for a stream where a client asks for JSON, and assemble that JSON: the only way to a "
+        "true time to first token for it.",
+    )
     stall_ms: float = _option("Measuring", 1000.0, "A longer gap between chunks is a stall.", "MS", most=_MOST_SECONDS)
 
     max_body_bytes: int = _option(

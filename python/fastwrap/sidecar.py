@@ -30,6 +30,7 @@ class Sidecar:
         self.meter = Meter(
             enrich=settings.enrich,
             stall_ns=int(settings.stall_ms * _NANOSECONDS_PER_MILLISECOND),
+            json_as_stream=settings.measure_json_as_stream,
             max_body_bytes=settings.max_body_bytes,
             max_header_bytes=settings.max_header_bytes,
             max_inflight=settings.max_inflight,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,35 @@ if TYPE_CHECKING:
 
 #: Asks the engine for a path; raises EngineError if it cannot be asked, or is still loading.
 Ask = Callable[[str], Awaitable["Reply"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonForm:
+    """The form of an engine's JSON answers, for those that are made of its streams (``--measure-json-as-stream``).
+
+    A template is an answer whose values say what stands there. None: what the stream tells, or null; null too for a text
+    that stayed empty beside another that did not. ``""``: the same, but a text that the stream does not tell is empty. A
+    dictionary: the object that the stream tells, its members in this order; null if it tells none. Any other: that,
+    whatever the stream tells. What the stream tells beside stands behind.
+
+    Attributes:
+        chat: The template of chat completions.
+        completions: The template of completions.
+        content_type: Theirs.
+        end: What stands behind the object.
+        stream_only: Members of the stream's chunks that no JSON answer has.
+    """
+
+    chat: Mapping[str, Any]
+    completions: Mapping[str, Any]
+    content_type: str = "application/json"
+    end: str = ""
+    stream_only: tuple[str, ...] = ()
+
+    def row(self) -> tuple[str, str, str, tuple[str, ...]]:
+        """Return it as :meth:`fastwrap._native.Meter.set_profile` takes it."""
+        chat, completions = (json.dumps(one, separators=(",", ":")) for one in (self.chat, self.completions))
+        return chat + self.end, completions + self.end, self.content_type, self.stream_only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +60,7 @@ class Backend:
         engine_member: The member of an answer, or of a chunk, that holds the engine's own numbers.
         engine_member_with_usage: In a stream that member comes only to those who ask for usage.
         engine_fields: Which of them are taken over: its name, the name under ``engine``, and a factor.
+        json_form: How its JSON answers are made of its streams; None if its streams do not tell all that its JSON does.
     """
 
     name: str
@@ -44,6 +74,7 @@ class Backend:
     engine_member: str | None = None
     engine_member_with_usage: bool = False
     engine_fields: tuple[tuple[str, str, float], ...] = ()
+    json_form: JsonForm | None = None
 
     def apply(self, meter: Meter) -> None:
         """Tell the hot path."""
@@ -57,6 +88,7 @@ class Backend:
             engine_member=self.engine_member,
             engine_member_with_usage=self.engine_member_with_usage,
             engine_fields=self.engine_fields,
+            json_form=self.json_form and self.json_form.row(),
         )
 
 

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from fastwrap.backends.base import Ask, Backend
+from fastwrap.backends.base import Ask, Backend, JsonForm
 
 
 async def _recognises(ask: Ask) -> bool:
     reply = await ask("/")
     return reply.headers.get("server") == "llama.cpp"
 
+
+#: ``timings`` follow, in JSON as in streams.
+_END = {"usage": {}, "id": None}
+_JSON_FORM = JsonForm(
+    chat={
+        "choices": [{"finish_reason": None, "index": None, "message": {"role": "assistant", "content": ""}}],
+        "created": None,
+        "model": None,
+        "system_fingerprint": None,
+        "object": "chat.completion",
+        **_END,
+    },
+    completions={
+        "choices": [{"text": "", "index": None, "logprobs": None, "finish_reason": None}],
+        "created": None,
+        "model": None,
+        "system_fingerprint": None,
+        "object": "text_completion",
+        **_END,
+    },
+    content_type="application/json; charset=utf-8",
+)
 
 BACKEND = Backend(
     name="llamacpp",
@@ -26,4 +48,5 @@ BACKEND = Backend(
         ("draft_n", "draft_tokens", 1.0),
         ("draft_n_accepted", "accepted_draft_tokens", 1.0),
     ),
+    json_form=_JSON_FORM,
 )

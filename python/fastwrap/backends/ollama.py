@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastwrap.backends.base import Ask, Backend
+from fastwrap.backends.base import Ask, Backend, JsonForm
 
 
 async def _recognises(ask: Ask) -> bool:
@@ -10,4 +10,33 @@ async def _recognises(ask: Ask) -> bool:
     return reply.body == b"Ollama is running"
 
 
-BACKEND = Backend(name="ollama", health_path="/api/version", recognises=_recognises, usage_in_chunks=True)
+#: ``reasoning`` follows ``content`` where there is some, in JSON as in streams.
+_JSON_FORM = JsonForm(
+    chat={
+        "id": None,
+        "object": "chat.completion",
+        "created": None,
+        "model": None,
+        "system_fingerprint": None,
+        "choices": [{"index": None, "message": {"role": "assistant", "content": ""}, "finish_reason": None}],
+        "usage": {},
+    },
+    completions={
+        "id": None,
+        "object": "text_completion",
+        "created": None,
+        "model": None,
+        "system_fingerprint": None,
+        "choices": [{"text": "", "index": None, "finish_reason": None}],
+        "usage": {},
+    },
+    end="\n",
+)
+
+BACKEND = Backend(
+    name="ollama",
+    health_path="/api/version",
+    recognises=_recognises,
+    usage_in_chunks=True,
+    json_form=_JSON_FORM,
+)

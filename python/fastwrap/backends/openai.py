@@ -9,4 +9,5 @@ async def _recognises(_ask: Ask) -> bool:
     return True
 
 
+# What its JSON has beside the members of a stream is not known: no `json_form`.
 BACKEND = Backend(name="openai", health_path="/v1/models", recognises=_recognises)

@@ -10,4 +10,5 @@ async def _recognises(ask: Ask) -> bool:
     return info.get("router") == "text-generation-router" or {"model_id", "max_concurrent_requests"} <= info.keys()
 
 
+# Whether its JSON has the text of its stream to the byte has not been seen on a running engine: no `json_form`.
 BACKEND = Backend(name="tgi", health_path="/health", recognises=_recognises)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastwrap.backends.base import Ask, Backend, json_object
+from fastwrap.backends.base import Ask, Backend, JsonForm, json_object
 
 _UNAUTHORIZED = 401
 
@@ -18,6 +18,84 @@ async def _recognises(ask: Ask) -> bool:
     return isinstance(data, list) and any(isinstance(one, dict) and one.get("owned_by") == "vllm" for one in data)
 
 
+_USAGE = {
+    "prompt_tokens": None,
+    "total_tokens": None,
+    "completion_tokens": None,
+    "prompt_tokens_details": {"cached_tokens": None, "created_cache_tokens": None, "multimodal_tokens": None},
+    "completion_tokens_details": {"reasoning_tokens": None},
+}
+_METRICS = {
+    "time_to_first_token_ms": None,
+    "generation_time_ms": None,
+    "queue_time_ms": None,
+    "mean_itl_ms": None,
+    "tokens_per_second": None,
+    "speculative_decoding": None,
+}
+#: vLLM 0.32: its JSON has every member of its schema, null or not.
+_JSON_FORM = JsonForm(
+    chat={
+        "id": None,
+        "object": "chat.completion",
+        "created": None,
+        "model": None,
+        "choices": [
+            {
+                "index": None,
+                "message": {
+                    "role": None,
+                    "content": None,
+                    "refusal": None,
+                    "annotations": None,
+                    "audio": None,
+                    "function_call": None,
+                    "reasoning": None,
+                },
+                "logprobs": None,
+                "finish_reason": None,
+                "stop_reason": None,
+                "token_ids": None,
+                "routed_experts": None,
+            }
+        ],
+        "service_tier": None,
+        "system_fingerprint": None,
+        "usage": _USAGE,
+        "prompt_logprobs": None,
+        "prompt_token_ids": None,
+        "prompt_text": None,
+        "kv_transfer_params": None,
+        "ec_transfer_params": None,
+        "metrics": _METRICS,
+    },
+    completions={
+        "id": None,
+        "object": "text_completion",
+        "created": None,
+        "model": None,
+        "choices": [
+            {
+                "index": None,
+                "text": "",
+                "logprobs": None,
+                "finish_reason": None,
+                "stop_reason": None,
+                "token_ids": None,
+                "prompt_logprobs": None,
+                "prompt_token_ids": None,
+                "routed_experts": None,
+            }
+        ],
+        "service_tier": None,
+        "system_fingerprint": None,
+        "usage": _USAGE,
+        "kv_transfer_params": None,
+        "ec_transfer_params": None,
+        "metrics": _METRICS,
+    },
+)
+
 #: ``metrics`` is there under ``--enable-per-request-metrics``; its TTFT counts from scheduling, the queue excluded.
 BACKEND = Backend(
     name="vllm",
@@ -32,4 +110,5 @@ BACKEND = Backend(
         ("mean_itl_ms", "tpot_ms", 1.0),
         ("tokens_per_second", "output_tokens_per_second", 1.0),
     ),
+    json_form=_JSON_FORM,
 )

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from fastwrap.relays.base import HeaderList, Headers, Part
     from fastwrap.settings import Settings
-    from fastwrap.upstream import Answer
 
 #: Bytes of an answer, or of an upload, that may wait before the other side is no longer read.
 _MAX_WAITING_BYTES = 64 << 10
@@ -184,21 +183,21 @@ class HttpxExchange:
         answer = await upstream.send(self._method, self._target, headers, body)
         try:
             if not self._measured.response(answer.status, answer.headers, answer.sent_ns):
-                self._begin(answer)
+                self._begin()
             async for read_ns, chunk in answer.chunks():
                 await self._put(self._measured.data(chunk, read_ns), read_ns)
                 if not self._headed and not self._measured.is_collecting:
-                    self._begin(answer)
+                    self._begin()
             self._out += self._measured.finish()
             if not self._headed:
-                self._begin(answer)
+                self._begin()
             self._ended = True
             self._notify()
         finally:
             await answer.close()
 
-    def _begin(self, answer: Answer) -> None:
-        self._head = answer.status, self._measured.response_headers()
+    def _begin(self) -> None:
+        self._head = self._measured.response_status, self._measured.response_headers()
         self._headed = True
         self._notify()
 

@@ -16,6 +16,8 @@ pub enum Fault {
     ConnectTimeout,
     /// The engine closed the connection, or broke the protocol, before its answer was whole.
     EngineClosed,
+    /// The engine's stream could not be made the JSON answer that was asked for.
+    NotAssembled,
     /// The engine's answer did not begin within the first-byte timeout.
     FirstByteTimeout,
     /// The engine fell silent for longer than the idle timeout.
@@ -50,10 +52,11 @@ impl std::error::Error for Fault {}
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Unreachable,
         Self::ConnectTimeout,
         Self::EngineClosed,
+        Self::NotAssembled,
         Self::FirstByteTimeout,
         Self::IdleTimeout,
         Self::TotalTimeout,
@@ -71,7 +74,7 @@ impl Fault {
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
-            Self::Unreachable | Self::EngineClosed => StatusCode::BAD_GATEWAY,
+            Self::Unreachable | Self::EngineClosed | Self::NotAssembled => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout
             | Self::FirstByteTimeout
             | Self::IdleTimeout
@@ -92,6 +95,7 @@ impl Fault {
             Self::Unreachable => "engine_unreachable",
             Self::ConnectTimeout => "connect_timeout",
             Self::EngineClosed => "engine_closed_connection",
+            Self::NotAssembled => "stream_not_assembled",
             Self::FirstByteTimeout => "first_byte_timeout",
             Self::IdleTimeout => "idle_timeout",
             Self::TotalTimeout => "total_timeout",
@@ -122,6 +126,9 @@ impl Fault {
             }
             Self::EngineClosed => {
                 "The engine closed the connection before its answer was complete."
+            }
+            Self::NotAssembled => {
+                "The engine's stream could not be made the JSON answer that was asked for (--measure-json-as-stream)."
             }
             Self::FirstByteTimeout => {
                 "The engine did not begin to answer in time (--first-byte-timeout)."
@@ -163,7 +170,7 @@ impl Fault {
             | Self::FirstByteTimeout
             | Self::IdleTimeout
             | Self::TotalTimeout => "timeout_error",
-            Self::Unreachable | Self::EngineClosed => "upstream_error",
+            Self::Unreachable | Self::EngineClosed | Self::NotAssembled => "upstream_error",
             Self::Internal | Self::Stopping => "server_error",
         }
     }

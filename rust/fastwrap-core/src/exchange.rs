@@ -4,13 +4,16 @@
 //! [`Exchange::received`]; [`Exchange::sent`]; [`Exchange::response`]; [`Exchange::data`] any number of times; [`Exchange::finish`] or
 //! [`Exchange::fail`]. An exchange that is dropped before its end was cancelled by the client.
 
+mod assembled;
 mod context;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
+use self::assembled::{AsStream, Assembling};
 use self::context::Context;
 pub use self::context::Transit;
 use crate::answer::Answer;
@@ -52,6 +55,7 @@ enum Mode {
     Untouched,
     Collect { chunks: Vec<Bytes>, bytes: usize, hold: bool },
     Stream(Box<Stream>),
+    Assemble(Box<Assembling>),
 }
 
 /// The state of one request.
@@ -99,6 +103,7 @@ impl Exchange {
                 transit: Arc::default(),
                 engine: None,
                 streamed: false,
+                as_stream: AsStream::Off,
                 outcome: Outcome::Complete,
                 now_ns,
                 rendered: None,
@@ -136,6 +141,13 @@ impl Exchange {
         self.route.is_some()
     }
 
+    /// Whether the body is wanted whole however large it is ([`Self::body`], not [`Self::upload`]).
+    #[must_use]
+    pub fn wants_whole(&self) -> bool {
+        self.context.meter.settings.json_as_stream
+            && self.route.is_some_and(Route::has_stream_options)
+    }
+
     /// Whether the connection may serve another request after this answer.
     #[must_use]
     pub fn keeps_connection(&self) -> bool {
@@ -158,6 +170,11 @@ impl Exchange {
             return body;
         };
         let ask = self.asks_for_usage(route) && facts.can_ask_for_usage();
+        let body = if self.wants_whole() && !facts.stream {
+            self.ask_for_stream(route, &facts, body)
+        } else {
+            body
+        };
         self.context.facts = facts;
         if ask { self.context.facts.ask_for_usage(body) } else { body }
     }
@@ -193,6 +210,9 @@ impl Exchange {
             self.context.facts = facts;
             self.timeline.received_ns = received_ns.unwrap_or(self.timeline.received_ns);
         }
+        if self.assembles(status, response_headers) {
+            return Plan::Collect;
+        }
         let Some(route) =
             self.route.filter(|_| status.is_success() && is_identity(response_headers))
         else {
@@ -200,7 +220,7 @@ impl Exchange {
         };
         let enrich = self.context.enrich;
         match content_type(response_headers) {
-            Some(name) if name.eq_ignore_ascii_case("text/event-stream") => {
+            Some(name) if name.eq_ignore_ascii_case(EVENT_STREAM) => {
                 self.context.streamed = true;
                 let strip_usage = self.strips_usage(route);
                 if enrich.places.any() || strip_usage {
@@ -242,6 +262,9 @@ impl Exchange {
             Mode::Stream(stream) => {
                 stream.data(chunk, read_ns, &mut self.timeline, &mut self.context, out)
             }
+            Mode::Assemble(assembling) => {
+                assembling.data(chunk, read_ns, &mut self.timeline, &mut self.context);
+            }
             Mode::Collect { chunks, bytes, hold } => {
                 *bytes += chunk.len();
                 if !*hold {
@@ -261,16 +284,11 @@ impl Exchange {
     /// Whether the answer's head still has to wait for its body.
     #[must_use]
     pub fn is_collecting(&self) -> bool {
-        matches!(self.mode, Mode::Collect { hold: true, .. })
+        matches!(self.mode, Mode::Collect { hold: true, .. } | Mode::Assemble(_))
     }
 
-    /// The answer ended as HTTP says it should. `response_headers` are those of a collected answer.
-    pub fn finish(
-        &mut self,
-        now_ns: u64,
-        response_headers: Option<&mut HeaderMap>,
-        out: &mut Vec<Bytes>,
-    ) {
+    /// The answer ended as HTTP says it should. `head` is that of a collected answer: it is changed.
+    pub fn finish(&mut self, now_ns: u64, head: Option<&mut Parts>, out: &mut Vec<Bytes>) {
         self.context.now_ns = now_ns;
         self.timeline.last_byte_ns.get_or_insert(now_ns);
         let outcome = match std::mem::replace(&mut self.mode, Mode::Untouched) {
@@ -279,24 +297,37 @@ impl Exchange {
             }
             Mode::Untouched => Outcome::Complete,
             Mode::Stream(stream) => self.finish_stream(*stream, out),
+            Mode::Assemble(assembling) => self.finish_assembled(*assembling, head, out),
             Mode::Collect { chunks, hold, .. } => {
                 let body = if let [only] = chunks.as_slice() {
                     only.clone()
                 } else {
                     chunks.concat().into()
                 };
-                let answer = Answer::read(&body, &self.context.profile).ok();
-                let is_error = answer.as_ref().is_some_and(|answer| answer.is_error);
-                let outcome = if is_error { Outcome::Error } else { Outcome::Complete };
-                self.context.outcome = outcome;
-                let layout = answer.map(|answer| self.take_json(answer));
-                if hold {
-                    out.append(&mut self.enrich_json(body, layout, response_headers));
-                }
-                outcome
+                self.finish_json(body, hold, head, out)
             }
         };
         self.end(outcome, now_ns);
+    }
+
+    /// Reads a whole JSON answer, and puts it out if it was held back.
+    fn finish_json(
+        &mut self,
+        body: Bytes,
+        hold: bool,
+        head: Option<&mut Parts>,
+        out: &mut Vec<Bytes>,
+    ) -> Outcome {
+        let answer = Answer::read(&body, &self.context.profile).ok();
+        let is_error = answer.as_ref().is_some_and(|answer| answer.is_error);
+        let outcome = if is_error { Outcome::Error } else { Outcome::Complete };
+        self.context.outcome = outcome;
+        let layout = answer.map(|answer| self.take_json(answer));
+        if hold {
+            let response_headers = head.map(|head| &mut head.headers);
+            out.append(&mut self.enrich_json(body, layout, response_headers));
+        }
+        outcome
     }
 
     fn finish_stream(&mut self, mut stream: Stream, out: &mut Vec<Bytes>) -> Outcome {
@@ -428,6 +459,8 @@ fn request_id(request_headers: &HeaderMap, now_ns: u64, in_flight: u64) -> Strin
         .filter(|id| !id.is_empty() && id.len() <= MAX_REQUEST_ID)
         .map_or_else(|| format!("fw-{now_ns:x}-{in_flight:x}"), str::to_owned)
 }
+
+const EVENT_STREAM: &str = "text/event-stream";
 
 fn content_type(response_headers: &HeaderMap) -> Option<&str> {
     let value = response_headers.get(header::CONTENT_TYPE)?.to_str().ok()?;

@@ -7,6 +7,7 @@
 //! [`event`]), keeps the times ([`timeline`]), and adds the `performance` block ([`performance`], [`splice`]).
 
 pub mod answer;
+pub mod assemble;
 pub mod counters;
 pub mod enrich;
 pub mod error;

@@ -15,6 +15,8 @@ pub struct Settings {
     pub enrich: Enrich,
     /// Gaps over this many nanoseconds count as stalls.
     pub stall_ns: u64,
+    /// Ask for a stream where the client asks for JSON, and assemble the JSON.
+    pub json_as_stream: bool,
     /// Largest request body.
     pub max_body_bytes: u64,
     /// Most bytes of request headers.

@@ -106,6 +106,8 @@ pub struct Performance {
     pub gpu: Option<Vec<Gpu>>,
     /// Highest number of requests in flight meanwhile.
     pub concurrent_requests: u64,
+    /// What the engine was asked for and measured as: `stream` or `json`.
+    pub measured_as: &'static str,
     /// The engine's adapter.
     pub backend: Arc<str>,
     /// The request's id.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::assemble::JsonForm;
+
 /// One of the engine's own numbers, and how it is normalised.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineField {
@@ -34,6 +36,8 @@ pub struct Profile {
     pub engine_member_with_usage: bool,
     /// Which of them are taken over.
     pub engine_fields: Vec<EngineField>,
+    /// How its JSON answers are made of its streams, if they can be.
+    pub json_form: Option<JsonForm>,
 }
 
 impl Default for Profile {
@@ -49,6 +53,7 @@ impl Default for Profile {
             engine_member: None,
             engine_member_with_usage: false,
             engine_fields: Vec::new(),
+            json_form: None,
         }
     }
 }

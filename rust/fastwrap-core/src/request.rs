@@ -1,7 +1,10 @@
 //! Reads a request's body and asks the engine for usage, with every other byte kept.
 
+mod as_stream;
+
 use bytes::Bytes;
 
+pub use self::as_stream::ask_for_stream;
 use crate::json::{Kind, Scanner, SyntaxError, is_key};
 
 pub(crate) const USAGE_MEMBER: &[u8] = b"\"stream_options\":{\"include_usage\":true}";

@@ -92,6 +92,8 @@ pub trait Render {
     fn render(&mut self, timeline: &Timeline) -> Option<Bytes>;
     /// Looks at the data of an event that may hold the engine's own numbers.
     fn engine_numbers(&mut self, data: &[u8]);
+    /// Looks at the data of every event but `[DONE]`; it has no reading if it is no JSON object.
+    fn event(&mut self, _reading: Option<&Reading>, _data: &[u8]) {}
     /// The member that the engine sends only to those who ask for usage, if there is one.
     fn comes_with_usage(&self) -> Option<&str> {
         None
@@ -286,6 +288,7 @@ impl Stream {
             return Decision::Settle { last: true };
         }
         let Ok(reading) = self.series.read(&data) else {
+            render.event(None, &data);
             timeline.first_chunk_ns.get_or_insert(read_ns);
             if data.trim_ascii_start().starts_with(b"{\"error\"") {
                 self.end.error.get_or_insert_default();
@@ -293,6 +296,7 @@ impl Stream {
             }
             return Decision::Pass;
         };
+        render.event(Some(&reading), &data);
         timeline.event(&reading, read_ns, self.settings.stall_ns);
         if let Some(usage) = reading.usage.filter(|usage| !usage.is_zero()) {
             timeline.count(usage, self.settings.usage_per_choice);

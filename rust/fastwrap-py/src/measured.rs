@@ -8,6 +8,7 @@ use fastwrap_core::exchange::{Broken, Exchange, Plan};
 use fastwrap_core::headers;
 use fastwrap_core::meter::Meter;
 use fastwrap_relay::{is_origin_form, now_ns};
+use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -23,7 +24,7 @@ pub(crate) struct Measured {
     exchange: Option<Box<Exchange>>,
     fault: Option<Fault>,
     request_headers: HeaderMap,
-    response_headers: HeaderMap,
+    response: Parts,
 }
 
 /// Admits a request; a malformed one is counted like any other.
@@ -48,7 +49,7 @@ impl Measured {
             Ok((exchange, head)) => (Some(exchange), None, head.headers),
             Err(fault) => (None, Some(fault), HeaderMap::new()),
         };
-        Self { exchange, fault, request_headers, response_headers: HeaderMap::new() }
+        Self { exchange, fault, request_headers, response: Response::new(()).into_parts().0 }
     }
 
     fn exchange(&mut self) -> PyResult<&mut Exchange> {
@@ -103,12 +104,17 @@ impl Measured {
         let exchange = self.exchange()?;
         exchange.sent(sent_ns);
         let plan = exchange.response(status, &mut response_headers);
-        self.response_headers = response_headers;
+        (self.response.status, self.response.headers) = (status, response_headers);
         Ok(plan == Plan::Collect)
     }
 
+    #[getter]
+    fn response_status(&self) -> u16 {
+        self.response.status.as_u16()
+    }
+
     fn response_headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        header_list(py, &self.response_headers)
+        header_list(py, &self.response.headers)
     }
 
     #[getter]
@@ -135,7 +141,7 @@ impl Measured {
     fn finish<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let mut out = Vec::new();
         if let Some(mut exchange) = self.exchange.take() {
-            exchange.finish(now_ns(), Some(&mut self.response_headers), &mut out);
+            exchange.finish(now_ns(), Some(&mut self.response), &mut out);
         }
         joined(py, &out)
     }

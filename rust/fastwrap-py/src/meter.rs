@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use fastwrap_core::assemble::{JsonForm, Template};
 use fastwrap_core::counters::{Counters, HISTOGRAMS, Snapshot, private_cells};
 use fastwrap_core::meter::{Meter as CoreMeter, Settings};
 use fastwrap_core::performance::Outcome;
 use fastwrap_core::profile::{EngineField, Profile};
 use fastwrap_core::route::Route;
+use http::HeaderValue;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -28,22 +30,44 @@ type HistogramRow = (Vec<f64>, Vec<u64>, f64);
 /// Operation, `[prompt, completion]` tokens, and the histograms of duration, TTFT and TPOT.
 type RouteRow = (&'static str, [u64; 2], Vec<HistogramRow>);
 
+/// Templates of chat completions and completions, content type, and members of streams only.
+type JsonFormRow = (String, String, String, Vec<String>);
+
+fn to_json_form(row: JsonFormRow) -> PyResult<JsonForm> {
+    let (chat, completions, content_type, stream_only) = row;
+    let bad = |error: &dyn std::fmt::Display| PyValueError::new_err(error.to_string());
+    let template = |text: &str| Template::new(text).map_err(|error| bad(&error));
+    Ok(JsonForm {
+        chat: template(&chat)?,
+        completions: template(&completions)?,
+        content_type: HeaderValue::try_from(content_type).map_err(|error| bad(&error))?,
+        stream_only,
+    })
+}
+
 #[pymethods]
 impl Meter {
     #[new]
-    #[pyo3(signature = (*, enrich, stall_ns, max_body_bytes, max_header_bytes, max_inflight, counters_directory=None))]
+    #[pyo3(signature = (*, enrich, stall_ns, json_as_stream, max_body_bytes, max_header_bytes, max_inflight, counters_directory=None))]
     fn new(
         py: Python<'_>,
         enrich: &str,
         stall_ns: u64,
+        json_as_stream: bool,
         max_body_bytes: u64,
         max_header_bytes: u64,
         max_inflight: u64,
         counters_directory: Option<PathBuf>,
     ) -> PyResult<Self> {
         let enrich = enrich.parse().map_err(PyValueError::new_err)?;
-        let settings =
-            Settings { enrich, stall_ns, max_body_bytes, max_header_bytes, max_inflight };
+        let settings = Settings {
+            enrich,
+            stall_ns,
+            json_as_stream,
+            max_body_bytes,
+            max_header_bytes,
+            max_inflight,
+        };
         let cells = match &counters_directory {
             Some(directory) => cells::open(directory)?,
             None => private_cells(),
@@ -63,7 +87,7 @@ impl Meter {
         self.core.profile().backend.as_ref().to_owned()
     }
 
-    #[pyo3(signature = (*, backend, stream_usage, done, usage_per_choice, usage_in_chunks, closes_after_stream, engine_member, engine_member_with_usage, engine_fields))]
+    #[pyo3(signature = (*, backend, stream_usage, done, usage_per_choice, usage_in_chunks, closes_after_stream, engine_member, engine_member_with_usage, engine_fields, json_form))]
     #[allow(clippy::too_many_arguments)] // keyword-only in Python
     fn set_profile(
         &self,
@@ -76,7 +100,8 @@ impl Meter {
         engine_member: Option<String>,
         engine_member_with_usage: bool,
         engine_fields: Vec<(String, String, f64)>,
-    ) {
+        json_form: Option<JsonFormRow>,
+    ) -> PyResult<()> {
         let fields = engine_fields.into_iter().map(|(from, to, scale)| EngineField {
             from,
             to: to.into(),
@@ -92,7 +117,9 @@ impl Meter {
             engine_member,
             engine_member_with_usage,
             engine_fields: fields.collect(),
+            json_form: json_form.map(to_json_form).transpose()?,
         });
+        Ok(())
     }
 
     #[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it converts

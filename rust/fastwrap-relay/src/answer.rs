@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use fastwrap_core::error::Fault;
 use fastwrap_core::exchange::{Broken, Exchange};
-use http::HeaderMap;
+use http::response::Parts;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -93,10 +93,10 @@ impl Answer {
     pub(crate) fn poll_collected(
         &mut self,
         cx: &mut Context<'_>,
-        headers: &mut HeaderMap,
+        head: &mut Parts,
     ) -> Poll<Result<(), Fault>> {
         while self.exchange.as_ref().is_some_and(|exchange| exchange.is_collecting()) {
-            if let Some(fault) = ready!(self.poll_source(cx, Some(headers))) {
+            if let Some(fault) = ready!(self.poll_source(cx, Some(head))) {
                 return Poll::Ready(Err(fault));
             }
         }
@@ -114,9 +114,9 @@ impl Answer {
     fn poll_source(
         &mut self,
         cx: &mut Context<'_>,
-        headers: Option<&mut HeaderMap>,
+        head: Option<&mut Parts>,
     ) -> Poll<Option<Fault>> {
-        if let Poll::Ready(fault) = self.poll_arrived(cx, headers) {
+        if let Poll::Ready(fault) = self.poll_arrived(cx, head) {
             return Poll::Ready(fault);
         }
         let wait = self.source.as_mut().map(|source| &mut source.wait);
@@ -127,7 +127,7 @@ impl Answer {
     fn poll_arrived(
         &mut self,
         cx: &mut Context<'_>,
-        headers: Option<&mut HeaderMap>,
+        head: Option<&mut Parts>,
     ) -> Poll<Option<Fault>> {
         let (Some(exchange), Some(source)) = (&mut self.exchange, &mut self.source) else {
             return Poll::Ready(None);
@@ -151,7 +151,7 @@ impl Answer {
             None => true,
         };
         if ended {
-            exchange.finish(now_ns, headers, &mut self.out);
+            exchange.finish(now_ns, head, &mut self.out);
             let keep = exchange.keeps_connection();
             self.exchange = None;
             if let Some(source) = self.source.take().filter(|_| keep) {

@@ -218,7 +218,7 @@ impl Relay {
         let source = Source { connection, body, relay: Arc::clone(self), wait };
         let mut answer = Answer::new(exchange, source);
         if plan == Plan::Collect
-            && let Err(fault) = poll_fn(|cx| answer.poll_collected(cx, &mut head.headers)).await
+            && let Err(fault) = poll_fn(|cx| answer.poll_collected(cx, &mut head)).await
         {
             return answer.refuse(fault).map(Answer::whole);
         }

@@ -19,7 +19,7 @@ use crate::drain::Drain;
 
 /// A larger body is not waited for: it goes on while it comes. Below this, to wait costs less than to go piece by
 /// piece, and the engine is told the length.
-const MAX_COLLECTED_BYTES: usize = 256 << 10;
+pub(crate) const MAX_COLLECTED_BYTES: usize = 256 << 10;
 
 /// A measured request's body.
 pub(crate) enum Collected {
@@ -43,7 +43,7 @@ impl Upload {
     }
 
     /// Reads all of it, unless it is large.
-    pub(crate) async fn collect(mut self) -> Result<Collected, Fault> {
+    pub(crate) async fn collect(mut self, max_bytes: usize) -> Result<Collected, Fault> {
         let mut first = Bytes::new();
         let mut all = BytesMut::new();
         while let Some(data) = std::future::poll_fn(|cx| self.poll_data(cx)).await {
@@ -56,7 +56,7 @@ impl Upload {
                 all.extend_from_slice(&first);
             }
             all.extend_from_slice(&data);
-            if all.len() > MAX_COLLECTED_BYTES {
+            if all.len() > max_bytes {
                 return Ok(Collected::Start(all.freeze(), self));
             }
         }

@@ -11,7 +11,7 @@ use http::{Request, Response, header, request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::body::{Collected, Download, Passing, Relayed, Upload};
+use crate::body::{Collected, Download, MAX_COLLECTED_BYTES, Passing, Relayed, Upload};
 use crate::drain::Drain;
 use crate::own::{Own, PREFIX};
 use crate::worker::Options;
@@ -49,7 +49,8 @@ impl Service {
         };
         let upload = Upload::new(body, meter.settings.max_body_bytes, self.options.body_timeout);
         let payload = if exchange.is_measured() {
-            match upload.collect().await {
+            let max_bytes = if exchange.wants_whole() { usize::MAX } else { MAX_COLLECTED_BYTES };
+            match upload.collect(max_bytes).await {
                 Ok(Collected::Whole(body)) => Payload::from(exchange.body(body, now_ns())),
                 Ok(Collected::Start(start, rest)) => {
                     let (reader, may_change) = exchange.upload();

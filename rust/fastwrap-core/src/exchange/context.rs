@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
+use super::assembled::AsStream;
 use crate::enrich::Enrich;
 use crate::memory::Mark;
 use crate::meter::Meter;
@@ -48,6 +49,7 @@ pub(super) struct Context {
     pub(super) transit: Arc<Transit>,
     pub(super) engine: Option<EngineNumbers>,
     pub(super) streamed: bool,
+    pub(super) as_stream: AsStream,
     pub(super) outcome: Outcome,
     /// When the part of the answer that is being handled was taken up.
     pub(super) now_ns: u64,
@@ -65,6 +67,10 @@ impl Context {
             ..Performance::default()
         };
         performance.set_timeline(timeline, self.streamed);
+        performance.measured_as = if self.streamed { "stream" } else { "json" };
+        if let (AsStream::LeftAlone(reason), false) = (self.as_stream, self.streamed) {
+            performance.without("ttft_ms", reason);
+        }
         let mark = self.mark.as_ref().map_err(|reason| *reason);
         let now_ns = self.now_ns;
         performance.set_memory(mark.and_then(|mark| self.meter.memory().window(mark, now_ns)));
@@ -82,7 +88,8 @@ impl Context {
     fn overhead_ns(&self, timeline: &Timeline) -> Option<u64> {
         let inward = timeline.sent_ns?.saturating_sub(timeline.received_ns);
         let collected = || timeline.last_byte_ns.map(|read_ns| self.now_ns.saturating_sub(read_ns));
-        let outward = if self.streamed { self.transit.mean_ns() } else { None }.or_else(collected);
+        let passes = self.streamed && self.as_stream != AsStream::Asked;
+        let outward = if passes { self.transit.mean_ns() } else { None }.or_else(collected);
         Some(inward + outward.unwrap_or(0))
     }
 }

@@ -21,6 +21,7 @@ fn meter(places: &str) -> Arc<Meter> {
         Settings {
             enrich: Enrich::default(),
             stall_ns: MS,
+            json_as_stream: false,
             max_body_bytes: 100,
             max_header_bytes: 200,
             max_inflight: 2,

@@ -71,7 +71,7 @@ pub(super) fn write(performance: &Performance) -> serde_json::Result<Vec<u8>> {
         latency_ms ttft_ms tpot_ms memory_delta_mb peak_memory_mb memory_start_mb memory_end_mb
         first_byte_ms first_chunk_ms first_answer_ms inter_chunk_ms chunks
         prompt_tokens completion_tokens reasoning_tokens token_source output_tokens_per_second
-        proxy_overhead_ms engine gpu concurrent_requests backend request_id outcome
+        proxy_overhead_ms engine gpu concurrent_requests measured_as backend request_id outcome
     }
     object.0.push(b'}');
     Ok(object.0)

@@ -17,6 +17,7 @@ pub(crate) fn meter(places: &str, profile: Profile) -> Arc<Meter> {
     let settings = Settings {
         enrich: places.parse().unwrap(),
         stall_ns: 1_000_000_000,
+        json_as_stream: false,
         max_body_bytes: 1 << 20,
         max_header_bytes: 1 << 14,
         max_inflight: 0,
