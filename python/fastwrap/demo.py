@@ -60,6 +60,7 @@ _MEANINGS = {
     "engine": "what the engine says of itself",
     "gpu": "memory, energy, load by device",
     "concurrent_requests": "most in flight meanwhile",
+    "measured_as": "what the engine was asked for",
     "backend": "the kind of engine",
     "request_id": "x-request-id, or made here",
     "outcome": "how it ended",

@@ -38,6 +38,7 @@ FIELDS = {
     "engine",
     "gpu",
     "concurrent_requests",
+    "measured_as",
     "backend",
     "request_id",
     "outcome",

@@ -63,6 +63,12 @@ impl Assembly {
         self.error.as_ref()
     }
 
+    /// Whether something came of which nothing can be made.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     /// The JSON answer; `None` if there is nothing that could be one.
     #[must_use]
     pub fn answer(&self, template: &Template, form: &JsonForm) -> Option<Vec<u8>> {
@@ -97,7 +103,8 @@ impl Assembly {
         let choice = self.choice(index).ok_or(SyntaxError { offset })?;
         scanner.enter_object()?;
         while let Some(key) = scanner.next_key()? {
-            if is_key(key, "delta") && scanner.kind()? == Kind::Object {
+            let is_message = is_key(key, "delta") || is_key(key, "message");
+            if is_message && scanner.kind()? == Kind::Object {
                 scanner.enter_object()?;
                 while let Some(key) = scanner.next_key()? {
                     choice.message.add(key, scanner)?;
@@ -131,6 +138,3 @@ fn read_index(scanner: &mut Scanner<'_>) -> Result<u64, SyntaxError> {
     }
     Ok(index)
 }
-
-#[cfg(test)]
-mod tests;

@@ -348,7 +348,8 @@ impl Exchange {
 
     /// Takes over what a whole answer says; gives back where the block fits in.
     fn take_json(&mut self, answer: Answer) -> Layout {
-        if let Some(usage) = answer.usage {
+        // The stream that an answer was assembled from has been counted already.
+        if let Some(usage) = answer.usage.filter(|_| !self.context.streamed) {
             self.timeline.count(usage, false);
         }
         self.context.engine = answer.engine;

@@ -147,6 +147,7 @@ impl Exchange {
                 answer_error(error.clone(), head, out);
                 return outcome;
             }
+            _ if assembly.is_broken() => Err(Fault::NotAssembled),
             (Outcome::Incomplete, _) => Err(Fault::EngineClosed),
             _ => Err(Fault::NotAssembled),
         };
@@ -204,6 +205,3 @@ fn status_of(error: &[u8]) -> Option<StatusCode> {
     }
     None
 }
-
-#[cfg(test)]
-mod tests;

@@ -11,7 +11,7 @@ use serde_json::Value;
 const MS: u64 = 1_000_000;
 
 /// Every field, in the order in which it is written.
-const FIELDS: [&str; 25] = [
+const FIELDS: [&str; 26] = [
     "latency_ms",
     "ttft_ms",
     "tpot_ms",
@@ -33,6 +33,7 @@ const FIELDS: [&str; 25] = [
     "engine",
     "gpu",
     "concurrent_requests",
+    "measured_as",
     "backend",
     "request_id",
     "outcome",

@@ -15,6 +15,11 @@ fn replay(target: &str, check: fn(&[u8])) {
 }
 
 #[test]
+fn assemble() {
+    replay("assemble", checks::assemble::check);
+}
+
+#[test]
 fn sse() {
     replay("sse", checks::sse::check);
 }

@@ -12,17 +12,21 @@ use fastwrap_core::route::Route;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 
-/// A meter that puts the block at `places`, for an engine with `profile`.
-pub(crate) fn meter(places: &str, profile: Profile) -> Arc<Meter> {
-    let settings = Settings {
+/// Settings that put the block at `places`.
+pub(crate) fn settings(places: &str) -> Settings {
+    Settings {
         enrich: places.parse().unwrap(),
         stall_ns: 1_000_000_000,
         json_as_stream: false,
         max_body_bytes: 1 << 20,
         max_header_bytes: 1 << 14,
         max_inflight: 0,
-    };
-    let meter = Meter::new(settings, Counters::new(private_cells()));
+    }
+}
+
+/// A meter that puts the block at `places`, for an engine with `profile`.
+pub(crate) fn meter(places: &str, profile: Profile) -> Arc<Meter> {
+    let meter = Meter::new(settings(places), Counters::new(private_cells()));
     meter.set_profile(profile);
     Arc::new(meter)
 }
@@ -56,8 +60,10 @@ pub(crate) fn exchange(meter: &Arc<Meter>, target: &str, body: &str, answer: Ans
         Exchange::begin(meter, &Method::POST, target, &mut HeaderMap::new(), MS).unwrap();
     let request = exchange.body(Bytes::copy_from_slice(body.as_bytes()), 2 * MS);
     exchange.sent(3 * MS);
-    let mut headers = answer.headers;
-    let plan = exchange.response(StatusCode::from_u16(answer.status).unwrap(), &mut headers);
+    let mut head = http::Response::new(()).into_parts().0;
+    head.status = StatusCode::from_u16(answer.status).unwrap();
+    head.headers = answer.headers;
+    let plan = exchange.response(head.status, &mut head.headers);
     let mut out = Vec::new();
     let mut now_ns = 10 * MS;
     for piece in answer.pieces {
@@ -65,7 +71,7 @@ pub(crate) fn exchange(meter: &Arc<Meter>, target: &str, body: &str, answer: Ans
         now_ns += MS;
     }
     let collected = plan == Plan::Collect && exchange.is_collecting();
-    exchange.finish(now_ns, collected.then_some(&mut headers), &mut out);
+    exchange.finish(now_ns, collected.then_some(&mut head), &mut out);
     drop(exchange);
     let after = meter.counters.snapshot();
     let route = Route::of(&Method::POST, target);
@@ -73,7 +79,7 @@ pub(crate) fn exchange(meter: &Arc<Meter>, target: &str, body: &str, answer: Ans
         |outcome: &Outcome| after.requests(route, *outcome) > before.requests(route, *outcome);
     let outcomes: Vec<_> = Outcome::ALL.into_iter().filter(more).collect();
     assert_eq!((outcomes.len(), after.in_flight()), (1, 0), "each request is counted once");
-    Got { request, headers, body: out.concat(), outcome: outcomes[0] }
+    Got { request, headers: head.headers, body: out.concat(), outcome: outcomes[0] }
 }
 
 /// Takes every member `performance` out of a text, with its comma; gives what is left, and the blocks.

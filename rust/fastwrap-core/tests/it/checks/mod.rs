@@ -1,6 +1,7 @@
 //! One property a module: what must hold for any bytes. The fuzz targets feed them, and `corpus.rs` replays what was
 //! found.
 
+pub(crate) mod assemble;
 pub(crate) mod event;
 pub(crate) mod request;
 pub(crate) mod splice;
