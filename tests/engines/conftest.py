@@ -23,6 +23,11 @@ WAYS: dict[str, tuple[str, ...]] = {
     "httpx": ("--relay", "httpx"),
     "native-server": ("--server", "native"),
 }
+#: Both servers, asking for a stream where JSON is wanted.
+ASSEMBLING: dict[str, tuple[str, ...]] = {
+    "assembling": ("--measure-json-as-stream",),
+    "assembling-native-server": ("--measure-json-as-stream", "--server", "native"),
+}
 INSTALL_WITHIN_S = 240.0
 
 IN_CI = os.environ.get("CI") == "true"
@@ -57,9 +62,16 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             pytest.skip(f"{kind.name} is not installed: {FOLDER}/install.sh {kind.name}")
         through = {
             way: stack.enter_context(fastwrap(direct, options, logs / f"fastwrap-{way}.log"))
-            for way, options in WAYS.items()
+            for way, options in (WAYS | ASSEMBLING).items()
         }
         yield Site(kind, running, direct, through, model)
+
+
+@pytest.fixture(params=ASSEMBLING)
+def assembling(request: pytest.FixtureRequest) -> str:
+    """A way that asks the engine for streams: the test runs with each."""
+    name: str = request.param
+    return name
 
 
 @pytest.fixture(params=WAYS)

@@ -21,7 +21,7 @@ FLAG = "--measure-json-as-stream"
 JSON = [("content-type", "application/json")]
 CHAT = "/v1/chat/completions"
 #: Engines whose JSON can be made of their streams, and what was recorded of them both ways.
-ASSEMBLED = ("llamacpp", "ollama", "transformers", "vllm", "vllm-options", "vllm-tools")
+ASSEMBLED = ("llamacpp", "ollama", "vllm", "vllm-options", "vllm-tools")
 PAIRS = [
     (folder, name)
     for folder in ASSEMBLED
@@ -61,7 +61,7 @@ def test_the_json_is_the_engines(served: Serve, engine: ScriptedEngine, folder: 
     body, blocks = without_blocks(through.body)
 
     assert engine.request.json["stream"] is True
-    assert engine.request.asks_for_usage == (folder != "transformers")
+    assert engine.request.asks_for_usage
     assert through.status == 200
     assert steady(body) == steady(case.body)
     assert through.header("content-length") == str(len(through.body))
@@ -152,7 +152,7 @@ def test_choices_that_are_counted_apart_are_left_alone(served: Serve, engine: Sc
     assert block_of(answer)["unavailable"]["ttft_ms"] == "request_not_assembled"
 
 
-@pytest.mark.parametrize("backend", ["sglang", "tgi", "openai"])
+@pytest.mark.parametrize("backend", ["sglang", "tgi", "transformers", "openai"])
 def test_engines_whose_streams_tell_less_are_left_alone(served: Serve, engine: ScriptedEngine, backend: str) -> None:
     answer = send(served(engine.url, "--backend", backend, FLAG).url, request())
     assert "stream" not in engine.request.json

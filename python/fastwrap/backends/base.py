@@ -29,19 +29,17 @@ class JsonForm:
         completions: The template of completions.
         content_type: Theirs.
         end: What stands behind the object.
-        stream_only: Members of the stream's chunks that no JSON answer has.
     """
 
     chat: Mapping[str, Any]
     completions: Mapping[str, Any]
     content_type: str = "application/json"
     end: str = ""
-    stream_only: tuple[str, ...] = ()
 
-    def row(self) -> tuple[str, str, str, tuple[str, ...]]:
+    def row(self) -> tuple[str, str, str]:
         """Return it as :meth:`fastwrap._native.Meter.set_profile` takes it."""
         chat, completions = (json.dumps(one, separators=(",", ":")) for one in (self.chat, self.completions))
-        return chat + self.end, completions + self.end, self.content_type, self.stream_only
+        return chat + self.end, completions + self.end, self.content_type
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,9 +71,9 @@ impl Assembly {
 
     /// The JSON answer; `None` if there is nothing that could be one.
     #[must_use]
-    pub fn answer(&self, template: &Template, form: &JsonForm) -> Option<Vec<u8>> {
+    pub fn answer(&self, template: &Template) -> Option<Vec<u8>> {
         let nothing = self.broken || self.choices.is_empty();
-        if nothing { None } else { form::fill(template, form, self).ok() }
+        if nothing { None } else { form::fill(template, self).ok() }
     }
 
     fn bytes(&self) -> usize {

@@ -30,18 +30,17 @@ type HistogramRow = (Vec<f64>, Vec<u64>, f64);
 /// Operation, `[prompt, completion]` tokens, and the histograms of duration, TTFT and TPOT.
 type RouteRow = (&'static str, [u64; 2], Vec<HistogramRow>);
 
-/// Templates of chat completions and completions, content type, and members of streams only.
-type JsonFormRow = (String, String, String, Vec<String>);
+/// Templates of chat completions and completions, and their content type.
+type JsonFormRow = (String, String, String);
 
 fn to_json_form(row: JsonFormRow) -> PyResult<JsonForm> {
-    let (chat, completions, content_type, stream_only) = row;
+    let (chat, completions, content_type) = row;
     let bad = |error: &dyn std::fmt::Display| PyValueError::new_err(error.to_string());
     let template = |text: &str| Template::new(text).map_err(|error| bad(&error));
     Ok(JsonForm {
         chat: template(&chat)?,
         completions: template(&completions)?,
         content_type: HeaderValue::try_from(content_type).map_err(|error| bad(&error))?,
-        stream_only,
     })
 }
 

@@ -4,7 +4,7 @@ use http::HeaderValue;
 
 use super::members::{Member, Members};
 use super::{Assembly, Choice};
-use crate::json::{Kind, Scanner, SyntaxError, is_key};
+use crate::json::{Kind, Scanner, SyntaxError};
 use crate::route::Route;
 
 /// A form cannot be used.
@@ -40,13 +40,7 @@ impl Template {
         let template = Self(text.into());
         let mut assembly = Assembly { choices: vec![Choice::default()], ..Assembly::default() };
         assembly.answer.set(b"usage", b"{}");
-        let form = JsonForm {
-            chat: template.clone(),
-            completions: template.clone(),
-            content_type: HeaderValue::from_static("application/json"),
-            stream_only: Vec::new(),
-        };
-        let filled = fill(&template, &form, &assembly);
+        let filled = fill(&template, &assembly);
         let filled = filled.map_err(|_| FormError("a template is no JSON object with a choice"))?;
         let has_choices = memchr::memmem::find(&filled, b"\"choices\":[{").is_some();
         if has_choices { Ok(template) } else { Err(FormError("a template has no choices")) }
@@ -62,8 +56,6 @@ pub struct JsonForm {
     pub completions: Template,
     /// Their `content-type`.
     pub content_type: HeaderValue,
-    /// Members of the stream's chunks that no JSON answer has.
-    pub stream_only: Vec<String>,
 }
 
 impl JsonForm {
@@ -96,19 +88,14 @@ impl<'a> Level<'a> {
     }
 }
 
-struct Writer<'a> {
-    form: &'a JsonForm,
+struct Writer {
     out: Vec<u8>,
 }
 
 /// The answer in the form of `template`.
-pub(super) fn fill(
-    template: &Template,
-    form: &JsonForm,
-    assembly: &Assembly,
-) -> Result<Vec<u8>, SyntaxError> {
+pub(super) fn fill(template: &Template, assembly: &Assembly) -> Result<Vec<u8>, SyntaxError> {
     let room = template.0.len() + assembly.bytes();
-    let mut writer = Writer { form, out: Vec::with_capacity(room) };
+    let mut writer = Writer { out: Vec::with_capacity(room) };
     let text = template.0.as_bytes();
     let mut scanner = Scanner::new(text);
     writer.object(&mut scanner, Level::Answer(assembly))?;
@@ -117,7 +104,7 @@ pub(super) fn fill(
     Ok(writer.out)
 }
 
-impl Writer<'_> {
+impl Writer {
     fn object(&mut self, template: &mut Scanner<'_>, level: Level<'_>) -> Result<(), SyntaxError> {
         let mut known = Vec::new();
         template.enter_object()?;
@@ -134,10 +121,8 @@ impl Writer<'_> {
             }
         }
         for member in level.members().iter().filter(|member| !known.contains(&&*member.key)) {
-            if !self.form.stream_only.iter().any(|name| is_key(&member.key, name)) {
-                self.name(&member.key);
-                member.write(&mut self.out);
-            }
+            self.name(&member.key);
+            member.write(&mut self.out);
         }
         self.out.push(b'}');
         Ok(())

@@ -172,7 +172,7 @@ impl Exchange {
 
     fn assembled(&self, assembly: &Assembly) -> Option<Bytes> {
         let form = self.context.profile.json_form.as_ref()?;
-        assembly.answer(form.template(self.route?)?, form).map(Bytes::from)
+        assembly.answer(form.template(self.route?)?).map(Bytes::from)
     }
 }
 

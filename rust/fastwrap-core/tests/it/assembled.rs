@@ -182,7 +182,7 @@ fn events() -> impl Strategy<Value = String> {
         }
         rest
     });
-    let rest = members(&["id", "usage", "object", "service_tier", "chunk_only", "more"]);
+    let rest = members(&["id", "usage", "object", "service_tier", "more"]);
     (prop::collection::vec(choice, 0..3), rest).prop_map(|(choices, mut rest)| {
         rest["choices"] = choices.into();
         rest.to_string()

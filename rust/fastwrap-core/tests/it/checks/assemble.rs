@@ -10,9 +10,6 @@ use crate::twins;
 /// A form in which every sort of value stands.
 pub(crate) const TEMPLATE: &str = r#"{"id":null,"object":"chat.completion","choices":[{"index":null,"message":{"role":"assistant","content":"","reasoning":null},"finish_reason":null}],"usage":{"total_tokens":null,"details":{"cached":null}},"service_tier":null}"#;
 
-/// A member that chunks have and answers have not.
-pub(crate) const STREAM_ONLY: &str = "chunk_only";
-
 /// An engine's form of [`TEMPLATE`].
 pub(crate) fn form() -> JsonForm {
     let template = || Template::new(TEMPLATE).unwrap();
@@ -20,7 +17,6 @@ pub(crate) fn form() -> JsonForm {
         chat: template(),
         completions: template(),
         content_type: HeaderValue::from_static("application/json"),
-        stream_only: vec![STREAM_ONLY.to_owned()],
     }
 }
 
@@ -30,8 +26,7 @@ pub(crate) fn assembled<'a>(events: impl IntoIterator<Item = &'a [u8]>) -> Optio
     for data in events {
         assembly.event(read(Dialect::Choices, data).ok().as_ref(), data);
     }
-    let form = form();
-    if assembly.error().is_some() { None } else { assembly.answer(&form.chat, &form) }
+    if assembly.error().is_some() { None } else { assembly.answer(&form().chat) }
 }
 
 /// Checks events, a line each.
@@ -47,7 +42,7 @@ pub(crate) fn check(data: &[u8]) {
         let answer = assembled(events.iter().map(String::as_bytes));
         let answer = answer.map(|answer| String::from_utf8(answer).unwrap());
         let template = serde_json::from_str(TEMPLATE).unwrap();
-        let twin = twins::assemble::assembled(&trees, &template, STREAM_ONLY);
+        let twin = twins::assemble::assembled(&trees, &template);
         assert_eq!(answer, twin.map(|twin| twin.to_string()), "{events:?}");
     }
 }

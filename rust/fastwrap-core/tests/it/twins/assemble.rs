@@ -12,7 +12,7 @@ const TEXTS: [&str; 5] = ["content", "text", "reasoning", "reasoning_content", "
 type Choices = BTreeMap<u64, (Object, Object)>;
 
 /// The answer in the form of `template`; `None` where there can be none.
-pub(crate) fn assembled(events: &[Value], template: &Value, stream_only: &str) -> Option<Value> {
+pub(crate) fn assembled(events: &[Value], template: &Value) -> Option<Value> {
     let mut answer = Object::new();
     let mut choices = Choices::new();
     for event in events {
@@ -39,12 +39,12 @@ pub(crate) fn assembled(events: &[Value], template: &Value, stream_only: &str) -
     }
     let shape = template["choices"][0].as_object()?;
     let choices = choices.into_values().map(|(mut members, message)| {
-        let message = filled(&shape["message"], &message, stream_only);
+        let message = filled(&shape["message"], &message);
         members.insert("message".to_owned(), message);
-        filled(&Value::Object(shape.clone()), &members, stream_only)
+        filled(&Value::Object(shape.clone()), &members)
     });
     answer.insert("choices".to_owned(), choices.collect());
-    Some(filled(template, &answer, stream_only))
+    Some(filled(template, &answer))
 }
 
 fn add_choice(choice: &Value, choices: &mut Choices) -> Option<()> {
@@ -76,7 +76,7 @@ fn add(key: &str, value: &Value, members: &mut Object) -> Option<()> {
     Some(())
 }
 
-fn filled(template: &Value, told: &Object, stream_only: &str) -> Value {
+fn filled(template: &Value, told: &Object) -> Value {
     let shape = template.as_object().unwrap();
     let mut out = Object::new();
     for (key, value) in shape {
@@ -86,7 +86,7 @@ fn filled(template: &Value, told: &Object, stream_only: &str) -> Value {
             (Value::Object(_), None) => Value::Null,
             (Value::Object(_), Some(Value::Object(members))) => {
                 let members = members.into_iter().filter(|(_, value)| !value.is_null()).collect();
-                filled(value, &members, stream_only)
+                filled(value, &members)
             }
             (Value::Object(_), Some(other)) => other,
             (Value::Null, Some(other)) if !gave_way(key, told) => other,
@@ -96,7 +96,7 @@ fn filled(template: &Value, told: &Object, stream_only: &str) -> Value {
         out.insert(key.clone(), value);
     }
     for (key, value) in told {
-        if !shape.contains_key(key) && key != stream_only {
+        if !shape.contains_key(key) {
             out.insert(key.clone(), value.clone());
         }
     }
