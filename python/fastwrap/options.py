@@ -137,8 +137,9 @@ def _option(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     text = field.metadata["help"]
     if choices and field.metadata["metavar"]:
         text += f" One of {', '.join(choices)}."
-    if field.default not in ("", False):
+    if field.default != "":
         shown = f"{field.default:g}" if isinstance(field.default, float) else field.default
+        shown = "off" if field.default is False else shown
         text += f"  [default: {shown}]"
     cls = type("_Option", (SettingOption,), {"group": field.metadata["group"]})
     return click.option(

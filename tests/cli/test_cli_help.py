@@ -42,6 +42,7 @@ def test_serve_help_has_every_setting_with_its_default_and_names_the_other_ways_
         assert entry, flag
         if setting.default != "":
             default = f"{setting.default:g}" if isinstance(setting.default, float) else setting.default
+            default = "off" if default is False else default
             assert f"[default: {default}]" in entry[0], entry[0]
     assert words.count("FASTWRAP_<OPTION>") == 1
     for unit in ("SECONDS", "BYTES", "--stall-ms MS"):

@@ -113,6 +113,7 @@ def test_no_upstream_says_what_to_do(run: Run) -> None:
         ('port = "8080"', "port must be a whole number, not '8080'"),
         ("port = 80.5", "port must be a whole number, not 80.5"),
         ("workers = true", "workers must be a whole number, not True"),
+        ("measure_json_as_stream = 1", "measure_json_as_stream must be true or false, not 1"),
         ('grace = "long"', "grace must be a number, not 'long'"),
         ('enrich = ["body"]', "enrich must be a string, not ['body']"),
         ("[serve]\nport = 1", "there are no sections, so no [serve]"),

@@ -77,7 +77,13 @@ def recognised(server: RecordedEngine, within_s: float = RECOGNISED_WITHIN_S) ->
     """Return what it is recognised as, once it is."""
     settings = Settings(upstream=f"http://127.0.0.1:{server.server_address[1]}")
     meter = _native.Meter(
-        enrich="body", stall_ns=1, json_as_stream=False, max_body_bytes=1, max_header_bytes=1, max_inflight=0, counters_directory=None
+        enrich="body",
+        stall_ns=1,
+        json_as_stream=False,
+        max_body_bytes=1,
+        max_header_bytes=1,
+        max_inflight=0,
+        counters_directory=None,
     )
 
     async def ask() -> str:

@@ -1,10 +1,11 @@
-"""With --measure-json-as-stream a client that asks for JSON gets the engine's JSON, measured as the stream that it was."""
+"""With --measure-json-as-stream a client that asks for JSON gets the engine's JSON, measured as a stream."""
 
 from __future__ import annotations
 
 import json
 import re
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ PAIRS = [
     (folder, name)
     for folder in ASSEMBLED
     for name in ("chat", "completions", "chat-n2", "completions-n2")
-    if name in cases(folder) and (folder, name.partition("-")[2]) not in {("llamacpp", "n2")}
+    if name in cases(folder) and (folder, name.partition("-")[2]) != ("llamacpp", "n2")
 ]
 #: Times and ids differ from one recording to the next; llama.cpp found its first prompt in no cache.
 VARYING = re.compile(
@@ -354,6 +355,15 @@ def test_with_nothing_to_add_the_answer_is_json_all_the_same(served: Serve, engi
     assert answer.header("content-length") == str(len(answer.body))
     assert answer.json["choices"][0]["message"]["content"] == "abc"
     assert "performance" not in answer.json
+
+
+@pytest.mark.parametrize("place", ["environment", "file"])
+def test_it_can_be_set_otherwise(serve: Serve, engine: ScriptedEngine, tmp_path: Path, place: str) -> None:
+    file = tmp_path / "fastwrap.toml"
+    file.write_text(f"measure_json_as_stream = {str(place == 'file').lower()}\n")
+    env = {"FASTWRAP_MEASURE_JSON_AS_STREAM": "true"} if place == "environment" else {}
+    proxy = serve(engine.url, "--backend", "vllm", "--config", str(file), env=env)
+    assert block_of(send(proxy.url, request()))["measured_as"] == "stream"
 
 
 def test_it_is_counted_as_a_stream(serve: Serve, engine: ScriptedEngine) -> None:

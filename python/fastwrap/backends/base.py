@@ -19,10 +19,10 @@ Ask = Callable[[str], Awaitable["Reply"]]
 class JsonForm:
     """The form of an engine's JSON answers, for those that are made of its streams (``--measure-json-as-stream``).
 
-    A template is an answer whose values say what stands there. None: what the stream tells, or null; null too for a text
-    that stayed empty beside another that did not. ``""``: the same, but a text that the stream does not tell is empty. A
-    dictionary: the object that the stream tells, its members in this order; null if it tells none. Any other: that,
-    whatever the stream tells. What the stream tells beside stands behind.
+    A template is an answer whose values say what stands there. None: what the stream tells, or null; null too for a
+    text that stayed empty beside another that did not. ``""``: the same, but a text that the stream does not tell is
+    empty. A dictionary: the object that the stream tells, its members in this order; null if it tells none. Any other:
+    that, whatever the stream tells. What the stream tells beside stands behind.
 
     Attributes:
         chat: The template of chat completions.
@@ -86,7 +86,7 @@ class Backend:
             engine_member=self.engine_member,
             engine_member_with_usage=self.engine_member_with_usage,
             engine_fields=self.engine_fields,
-            json_form=self.json_form and self.json_form.row(),
+            json_form=self.json_form.row() if self.json_form else None,
         )
 
 

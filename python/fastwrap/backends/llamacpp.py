@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastwrap.backends.base import Ask, Backend, JsonForm
 
 
@@ -11,7 +13,7 @@ async def _recognises(ask: Ask) -> bool:
 
 
 #: ``timings`` follow, in JSON as in streams.
-_END = {"usage": {}, "id": None}
+_END: dict[str, Any] = {"usage": {}, "id": None}
 _JSON_FORM = JsonForm(
     chat={
         "choices": [{"finish_reason": None, "index": None, "message": {"role": "assistant", "content": ""}}],

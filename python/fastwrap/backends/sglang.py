@@ -12,5 +12,5 @@ async def _recognises(ask: Ask) -> bool:
     return False
 
 
-# Its JSON has ``metadata`` (which versions of the weights wrote which tokens) that its streams do not tell: no `json_form`.
+# Its JSON has ``metadata`` (which weights wrote which tokens) that its streams do not tell: no `json_form`.
 BACKEND = Backend(name="sglang", health_path="/ready", recognises=_recognises)
