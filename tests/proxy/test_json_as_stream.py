@@ -215,6 +215,33 @@ def test_reasoning_without_an_answer(assembling: Proxy, engine: ScriptedEngine) 
     assert block["first_answer_ms"] is None
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"system_fingerprint": "vllm-0.33.0-x"},
+        {"usage": {"completion_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 0}}},
+    ],
+    ids=["another version", "a reasoning parser"],
+)
+def test_an_engine_that_turns_out_to_be_another_is_left_alone(
+    serve: Serve, engine: ScriptedEngine, members: dict[str, Any]
+) -> None:
+    """Its first answer has all texts; from then on its JSON is its own."""
+
+    def other(turn: Turn) -> None:
+        if turn.request.json.get("stream"):
+            turn.stream([delta("a"), delta(finish="stop"), event({"choices": [], **members}), DONE])
+        else:
+            chat(turn)
+
+    engine.use(other)
+    proxy = serve(engine.url, "--backend", "vllm", FLAG)
+    blocks = [block_of(send(proxy.url, request())) for _ in range(2)]
+    assert [block["measured_as"] for block in blocks] == ["stream", "json"]
+    assert blocks[1]["unavailable"]["ttft_ms"] == "engine_not_assembled"
+    assert engine.requests[1].json == request()
+
+
 def test_what_nobody_foresaw_is_not_lost(assembling: Proxy, engine: ScriptedEngine) -> None:
     strange = {"id": "c", "new": {"a": 1}, "choices": [{"index": 0, "delta": {"tone": "warm"}, "rank": [1]}]}
     engine.use(stream(delta("a", role="assistant"), event(strange), delta(finish="stop"), DONE))

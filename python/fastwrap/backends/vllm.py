@@ -33,8 +33,11 @@ _METRICS = {
     "tokens_per_second": None,
     "speculative_decoding": None,
 }
-#: vLLM 0.32: its JSON has every member of its schema, null or not.
+#: Its JSON has every member of its schema, null or not: those of 0.32. With a ``--reasoning-parser``, which the details
+#: of the completion tell of, a stream parts reasoning and answer token by token, and JSON as a whole: not always alike.
 _JSON_FORM = JsonForm(
+    fingerprint="vllm-0.32.",
+    parted_by="completion_tokens_details",
     chat={
         "id": None,
         "object": "chat.completion",

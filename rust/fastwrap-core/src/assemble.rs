@@ -69,6 +69,12 @@ impl Assembly {
         self.broken
     }
 
+    /// Whether `form` is the engine's, as far as it told.
+    #[must_use]
+    pub fn has_form(&self, form: &JsonForm) -> bool {
+        form.is_of(&self.answer)
+    }
+
     /// The JSON answer; `None` if there is nothing that could be one.
     #[must_use]
     pub fn answer(&self, template: &Template) -> Option<Vec<u8>> {

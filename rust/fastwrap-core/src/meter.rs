@@ -1,5 +1,6 @@
 //! What all requests of a process share.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use crate::counters::Counters;
@@ -32,6 +33,8 @@ pub struct Meter {
     /// Counters and histograms.
     pub counters: Counters,
     profile: RwLock<Arc<Profile>>,
+    /// The engine's JSON turned out to have another form than its profile says.
+    other_form: AtomicBool,
     memory: Mutex<MemoryLog>,
     in_flight: Mutex<PeakSince>,
     on_edge: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -56,6 +59,7 @@ impl Meter {
             settings,
             counters,
             profile: RwLock::default(),
+            other_form: AtomicBool::new(false),
             memory: Mutex::default(),
             in_flight: Mutex::default(),
             on_edge: OnceLock::new(),
@@ -70,7 +74,18 @@ impl Meter {
 
     /// The engine was recognised: requests that begin from now on follow `profile`.
     pub fn set_profile(&self, profile: Profile) {
+        self.other_form.store(false, Ordering::Relaxed);
         *self.profile.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(profile);
+    }
+
+    /// Whether JSON answers may be made of streams, if the profile has a form for them.
+    pub(crate) fn assembles(&self) -> bool {
+        !self.other_form.load(Ordering::Relaxed)
+    }
+
+    /// The profile's form of JSON answers is not the engine's: no more are made, until another profile is set.
+    pub(crate) fn stop_assembling(&self) {
+        self.other_form.store(true, Ordering::Relaxed);
     }
 
     /// The log of memory samples.

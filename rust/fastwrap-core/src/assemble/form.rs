@@ -56,9 +56,22 @@ pub struct JsonForm {
     pub completions: Template,
     /// Their `content-type`.
     pub content_type: HeaderValue,
+    /// What the engine's `system_fingerprint` begins with, if it tells one: other versions may have other members.
+    pub fingerprint: String,
+    /// The member of a stream's `usage` that tells that its texts may be parted otherwise than those of JSON.
+    pub parted_by: Option<String>,
 }
 
 impl JsonForm {
+    /// Whether this is the form of the engine whose stream this was, as far as it told.
+    pub(super) fn is_of(&self, told: &Members) -> bool {
+        let json = |key: &[u8]| told.get(key).and_then(Member::json);
+        let fingerprint = json(b"system_fingerprint").and_then(|it| it.strip_prefix(b"\""));
+        let usage = json(b"usage").and_then(|usage| Members::of(usage).ok()).unwrap_or_default();
+        let parted = self.parted_by.as_ref().and_then(|name| usage.get(name.as_bytes()));
+        fingerprint.is_none_or(|it| it.starts_with(self.fingerprint.as_bytes())) && parted.is_none()
+    }
+
     /// The template of a route's answers, if they can be assembled.
     #[must_use]
     pub fn template(&self, route: Route) -> Option<&Template> {

@@ -77,7 +77,8 @@ impl Exchange {
     /// The client asked for JSON; returns what the engine is to get.
     pub(super) fn ask_for_stream(&mut self, route: Route, facts: &Facts, body: Bytes) -> Bytes {
         let profile = &self.context.profile;
-        let form = profile.json_form.as_ref().filter(|form| form.template(route).is_some());
+        let form = profile.json_form.as_ref().filter(|_| self.context.meter.assembles());
+        let form = form.filter(|form| form.template(route).is_some());
         let counted_apart = facts.choices > 1 && profile.usage_per_choice;
         let asked = match ask_for_stream(&body, profile.stream_usage) {
             _ if form.is_none() => Err("engine_not_assembled"),
@@ -172,6 +173,10 @@ impl Exchange {
 
     fn assembled(&self, assembly: &Assembly) -> Option<Bytes> {
         let form = self.context.profile.json_form.as_ref()?;
+        if !assembly.has_form(form) {
+            // Too late for this answer, which has all texts; the next ones are the engine's own.
+            self.context.meter.stop_assembling();
+        }
         assembly.answer(form.template(self.route?)?).map(Bytes::from)
     }
 }

@@ -17,6 +17,8 @@ pub(crate) fn form() -> JsonForm {
         chat: template(),
         completions: template(),
         content_type: HeaderValue::from_static("application/json"),
+        fingerprint: "vllm-0.32.".to_owned(),
+        parted_by: Some("details".to_owned()),
     }
 }
 
