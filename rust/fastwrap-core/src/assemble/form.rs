@@ -7,13 +7,13 @@ use super::{Assembly, Choice};
 use crate::json::{Kind, Scanner, SyntaxError};
 use crate::route::Route;
 
-/// A form cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FormError(&'static str);
+/// A template is no JSON object with a list of one choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FormError;
 
 impl std::fmt::Display for FormError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(self.0)
+        formatter.write_str("a template must be a JSON object with `choices`: [{…}]")
     }
 }
 
@@ -38,12 +38,16 @@ impl Template {
     /// If it is no JSON object with a list of one choice.
     pub fn new(text: &str) -> Result<Self, FormError> {
         let template = Self(text.into());
-        let mut assembly = Assembly { choices: vec![Choice::default()], ..Assembly::default() };
-        assembly.answer.set(b"usage", b"{}");
-        let filled = fill(&template, &assembly);
-        let filled = filled.map_err(|_| FormError("a template is no JSON object with a choice"))?;
-        let has_choices = memchr::memmem::find(&filled, b"\"choices\":[{").is_some();
-        if has_choices { Ok(template) } else { Err(FormError("a template has no choices")) }
+        let assembly = Assembly { choices: vec![Choice::default()], ..Assembly::default() };
+        let filled = fill(&template, &assembly).and_then(|filled| Members::of(&filled));
+        let has_choice = |members: &Members| {
+            let choices = members.get(b"choices").and_then(Member::json);
+            choices.is_some_and(|choices| choices.starts_with(b"[{"))
+        };
+        match filled {
+            Ok(members) if has_choice(&members) => Ok(template),
+            _ => Err(FormError),
+        }
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use fastwrap_core::assemble::Template;
 use fastwrap_core::counters::{Counters, private_cells};
 use fastwrap_core::meter::{Meter, Settings};
 use fastwrap_core::performance::Outcome;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::checks::assemble::{assembled, check, form};
+use crate::checks::assemble::{TEMPLATE, assembled, check, form};
 use crate::engines::{Engine, engines};
 use crate::proxy::{self, Answer, Got, check_block, exchange, headers, without_blocks};
 
@@ -106,6 +107,28 @@ fn what_is_too_large_is_an_error() {
         assert_eq!(error["error"]["code"], "stream_not_assembled");
         assert_eq!(got.outcome, Outcome::Error);
     }
+}
+
+#[test]
+fn a_template_is_an_object_with_a_choice() {
+    assert!(Template::new(TEMPLATE).is_ok());
+    for text in ["", "[]", "{}", r#"{"choices":[]}"#, r#"{"choices":[1]}"#, r#"{"choices":[{}]"#] {
+        assert!(Template::new(text).is_err(), "{text}");
+    }
+    for text in [r#"{"choices":[{}]}x"#, r#"{"choices":null}"#, r#"{"usage":{"choices":[{}]}}"#] {
+        assert!(Template::new(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn more_choices_than_any_engine_gives_are_none() {
+    let event =
+        |index| json!({"choices": [{"index": index, "delta": {"content": "a"}}]}).to_string();
+    let events: Vec<_> = (0..1025).map(event).collect();
+    let answer = |count| assembled(events.iter().take(count).map(String::as_bytes));
+    let told: Value = serde_json::from_slice(&answer(1024).unwrap()).unwrap();
+    assert_eq!(told["choices"].as_array().unwrap().len(), 1024);
+    assert_eq!(answer(1025), None);
 }
 
 /// Texts with all that JSON escapes, and characters of every length.
