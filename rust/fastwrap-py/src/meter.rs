@@ -50,6 +50,7 @@ fn to_json_form(row: JsonFormRow) -> PyResult<JsonForm> {
 impl Meter {
     #[new]
     #[pyo3(signature = (*, enrich, stall_ns, json_as_stream, max_body_bytes, max_header_bytes, max_inflight, counters_directory=None))]
+    #[allow(clippy::too_many_arguments)] // keyword-only in Python
     fn new(
         py: Python<'_>,
         enrich: &str,
