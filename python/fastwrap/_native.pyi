@@ -195,7 +195,7 @@ class Meter:
         engine_member: str | None,
         engine_member_with_usage: bool,
         engine_fields: Sequence[tuple[str, str, float]],
-        json_form: tuple[str, str, str, str, str | None] | None,
+        json_form: tuple[str, str, str, str | None] | None,
     ) -> None:
         """Say what the engine is, for requests that begin from now on (see ``fastwrap.backends``).
 

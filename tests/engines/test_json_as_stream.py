@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
 
 #: Engines whose streams tell all that their JSON does.
-ASSEMBLED = ("llamacpp", "vllm", "ollama")
+ASSEMBLED = ("vllm", "ollama")
 #: With one choice each; the random model writes all sorts of characters, and breaks some of them.
 SETS: tuple[Json, ...] = (
     {},

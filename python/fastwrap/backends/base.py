@@ -27,7 +27,6 @@ class JsonForm:
     Attributes:
         chat: The template of chat completions.
         completions: The template of completions.
-        content_type: Theirs.
         end: What stands behind the object.
         fingerprint: What the engine's ``system_fingerprint`` begins with: other versions may have other members.
         parted_by: The member of ``usage`` that tells that a stream's texts may be parted otherwise than those of JSON.
@@ -35,15 +34,14 @@ class JsonForm:
 
     chat: Mapping[str, Any]
     completions: Mapping[str, Any]
-    content_type: str = "application/json"
     end: str = ""
     fingerprint: str = ""
     parted_by: str | None = None
 
-    def row(self) -> tuple[str, str, str, str, str | None]:
+    def row(self) -> tuple[str, str, str, str | None]:
         """Return it as :meth:`fastwrap._native.Meter.set_profile` takes it."""
         chat, completions = (json.dumps(one, separators=(",", ":")) for one in (self.chat, self.completions))
-        return chat + self.end, completions + self.end, self.content_type, self.fingerprint, self.parted_by
+        return chat + self.end, completions + self.end, self.fingerprint, self.parted_by
 
 
 @dataclass(frozen=True, kw_only=True)

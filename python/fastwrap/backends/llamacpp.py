@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from fastwrap.backends.base import Ask, Backend, JsonForm
+from fastwrap.backends.base import Ask, Backend
 
 
 async def _recognises(ask: Ask) -> bool:
@@ -12,28 +10,8 @@ async def _recognises(ask: Ask) -> bool:
     return reply.headers.get("server") == "llama.cpp"
 
 
-#: ``timings`` follow, in JSON as in streams.
-_END: dict[str, Any] = {"usage": {}, "id": None}
-_JSON_FORM = JsonForm(
-    chat={
-        "choices": [{"finish_reason": None, "index": None, "message": {"role": "assistant", "content": ""}}],
-        "created": None,
-        "model": None,
-        "system_fingerprint": None,
-        "object": "chat.completion",
-        **_END,
-    },
-    completions={
-        "choices": [{"text": "", "index": None, "logprobs": None, "finish_reason": None}],
-        "created": None,
-        "model": None,
-        "system_fingerprint": None,
-        "object": "text_completion",
-        **_END,
-    },
-    content_type="application/json; charset=utf-8",
-)
-
+# Where the token limit cuts a text within a character, or within what may become a stop, its JSON has the rest, and its
+# stream does not: no `json_form`.
 BACKEND = Backend(
     name="llamacpp",
     health_path="/health",
@@ -50,5 +28,4 @@ BACKEND = Backend(
         ("draft_n", "draft_tokens", 1.0),
         ("draft_n_accepted", "accepted_draft_tokens", 1.0),
     ),
-    json_form=_JSON_FORM,
 )

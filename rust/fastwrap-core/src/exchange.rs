@@ -171,7 +171,7 @@ impl Exchange {
         };
         let ask = self.asks_for_usage(route) && facts.can_ask_for_usage();
         let body = if self.wants_whole() && !facts.stream {
-            self.ask_for_stream(route, &facts, body)
+            self.ask_for_stream(route, body)
         } else {
             body
         };

@@ -9,7 +9,6 @@ use fastwrap_core::meter::{Meter as CoreMeter, Settings};
 use fastwrap_core::performance::Outcome;
 use fastwrap_core::profile::{EngineField, Profile};
 use fastwrap_core::route::Route;
-use http::HeaderValue;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -30,17 +29,16 @@ type HistogramRow = (Vec<f64>, Vec<u64>, f64);
 /// Operation, `[prompt, completion]` tokens, and the histograms of duration, TTFT and TPOT.
 type RouteRow = (&'static str, [u64; 2], Vec<HistogramRow>);
 
-/// Templates of chat completions and completions, their content type, `fingerprint` and `parted_by`.
-type JsonFormRow = (String, String, String, String, Option<String>);
+/// Templates of chat completions and completions, `fingerprint` and `parted_by`.
+type JsonFormRow = (String, String, String, Option<String>);
 
 fn to_json_form(row: JsonFormRow) -> PyResult<JsonForm> {
-    let (chat, completions, content_type, fingerprint, parted_by) = row;
-    let bad = |error: &dyn std::fmt::Display| PyValueError::new_err(error.to_string());
-    let template = |text: &str| Template::new(text).map_err(|error| bad(&error));
+    let (chat, completions, fingerprint, parted_by) = row;
+    let template =
+        |text: &str| Template::new(text).map_err(|error| PyValueError::new_err(error.to_string()));
     Ok(JsonForm {
         chat: template(&chat)?,
         completions: template(&completions)?,
-        content_type: HeaderValue::try_from(content_type).map_err(|error| bad(&error))?,
         fingerprint,
         parted_by,
     })

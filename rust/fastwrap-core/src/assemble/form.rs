@@ -1,7 +1,5 @@
 //! The form of an engine's JSON answers, and how it is filled.
 
-use http::HeaderValue;
-
 use super::members::{Member, Members};
 use super::{Assembly, Choice};
 use crate::json::{Kind, Scanner, SyntaxError};
@@ -58,8 +56,6 @@ pub struct JsonForm {
     pub chat: Template,
     /// Of completions.
     pub completions: Template,
-    /// Their `content-type`.
-    pub content_type: HeaderValue,
     /// What the engine's `system_fingerprint` begins with, if it tells one: other versions may have other members.
     pub fingerprint: String,
     /// The member of a stream's `usage` that tells that its texts may be parted otherwise than those of JSON.

@@ -11,7 +11,7 @@ use crate::error::Fault;
 use crate::event::{Dialect, Reading};
 use crate::headers;
 use crate::json::{Scanner, is_key};
-use crate::request::{Facts, ask_for_stream};
+use crate::request::ask_for_stream;
 use crate::route::Route;
 use crate::stream::{Places, Render, Stream, StreamSettings};
 use crate::timeline::Timeline;
@@ -75,14 +75,13 @@ impl Assembling {
 
 impl Exchange {
     /// The client asked for JSON; returns what the engine is to get.
-    pub(super) fn ask_for_stream(&mut self, route: Route, facts: &Facts, body: Bytes) -> Bytes {
+    pub(super) fn ask_for_stream(&mut self, route: Route, body: Bytes) -> Bytes {
         let profile = &self.context.profile;
         let form = profile.json_form.as_ref().filter(|_| self.context.meter.assembles());
         let form = form.filter(|form| form.template(route).is_some());
-        let counted_apart = facts.choices > 1 && profile.usage_per_choice;
         let asked = match ask_for_stream(&body, profile.stream_usage) {
             _ if form.is_none() => Err("engine_not_assembled"),
-            Ok(Some(asked)) if !counted_apart => Ok(asked),
+            Ok(Some(asked)) => Ok(asked),
             _ => Err("request_not_assembled"),
         };
         match asked {
@@ -112,9 +111,7 @@ impl Exchange {
         for name in &STREAM_HEADERS {
             headers.remove(name);
         }
-        if let Some(form) = &self.context.profile.json_form {
-            headers.insert(header::CONTENT_TYPE, form.content_type.clone());
-        }
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let profile = &self.context.profile;
         let settings = StreamSettings {
             dialect: self.route.map_or(Dialect::Choices, Route::dialect),

@@ -2,7 +2,6 @@
 
 use fastwrap_core::assemble::{Assembly, JsonForm, Template};
 use fastwrap_core::event::{Dialect, read};
-use http::HeaderValue;
 use serde_json::Value;
 
 use crate::twins;
@@ -16,7 +15,6 @@ pub(crate) fn form() -> JsonForm {
     JsonForm {
         chat: template(),
         completions: template(),
-        content_type: HeaderValue::from_static("application/json"),
         fingerprint: "vllm-0.32.".to_owned(),
         parted_by: Some("details".to_owned()),
     }
