@@ -35,6 +35,8 @@ const STREAM_HEADERS: [HeaderName; 2] =
 pub(super) struct Assembling {
     stream: Stream,
     assembly: Assembly,
+    /// What the stream lets go: nobody gets it.
+    passed: Vec<Bytes>,
 }
 
 /// Shows every event to the assembly.
@@ -66,7 +68,8 @@ impl Assembling {
         context: &mut Context,
     ) {
         let mut watched = Watched { context, assembly: &mut self.assembly };
-        self.stream.data(chunk, read_ns, timeline, &mut watched, &mut Vec::new());
+        self.stream.data(chunk, read_ns, timeline, &mut watched, &mut self.passed);
+        self.passed.clear();
         if self.stream.is_blind() {
             self.assembly.give_up();
         }
@@ -78,29 +81,24 @@ impl Exchange {
     pub(super) fn ask_for_stream(&mut self, route: Route, body: Bytes) -> Bytes {
         let profile = &self.context.profile;
         let form = profile.json_form.as_ref().filter(|_| self.context.meter.assembles());
-        let form = form.filter(|form| form.template(route).is_some());
-        let asked = match ask_for_stream(&body, profile.stream_usage) {
-            _ if form.is_none() => Err("engine_not_assembled"),
-            Ok(Some(asked)) => Ok(asked),
-            _ => Err("request_not_assembled"),
-        };
-        match asked {
-            Ok(asked) => {
-                self.context.as_stream = AsStream::Asked;
-                asked
-            }
-            Err(reason) => {
-                self.context.as_stream = AsStream::LeftAlone(reason);
-                body
-            }
+        if form.and_then(|form| form.template(route)).is_none() {
+            self.context.as_stream = AsStream::LeftAlone("engine_not_assembled");
+        } else if let Ok(Some(asked)) = ask_for_stream(&body, profile.stream_usage) {
+            self.context.as_stream = AsStream::Asked;
+            return asked;
+        } else {
+            self.context.as_stream = AsStream::LeftAlone("request_not_assembled");
         }
+        body
     }
 
     /// Whether the answer whose head has arrived is a stream that its client must not see.
     pub(super) fn assembles(&mut self, status: StatusCode, headers: &mut HeaderMap) -> bool {
-        let is_stream =
-            content_type(headers).is_some_and(|name| name.eq_ignore_ascii_case(EVENT_STREAM));
-        if self.context.as_stream != AsStream::Asked || !status.is_success() || !is_stream {
+        let is_stream = |name: &str| name.eq_ignore_ascii_case(EVENT_STREAM);
+        if self.context.as_stream != AsStream::Asked
+            || !status.is_success()
+            || !content_type(headers).is_some_and(is_stream)
+        {
             return false;
         }
         let mut assembly = Assembly::default();
@@ -122,8 +120,8 @@ impl Exchange {
             stall_ns: self.context.meter.settings.stall_ns,
         };
         self.context.streamed = true;
-        self.mode =
-            Mode::Assemble(Box::new(Assembling { stream: Stream::new(settings), assembly }));
+        let stream = Stream::new(settings);
+        self.mode = Mode::Assemble(Box::new(Assembling { stream, assembly, passed: Vec::new() }));
         true
     }
 
@@ -134,8 +132,7 @@ impl Exchange {
         head: Option<&mut Parts>,
         out: &mut Vec<Bytes>,
     ) -> Outcome {
-        let Assembling { mut stream, mut assembly } = assembling;
-        let mut passed = Vec::new();
+        let Assembling { mut stream, mut assembly, mut passed } = assembling;
         let mut watched = Watched { context: &mut self.context, assembly: &mut assembly };
         stream.close(&mut self.timeline, &mut watched, &mut passed);
         let outcome = self.finish_stream(stream, &mut passed);
