@@ -36,10 +36,14 @@ def same(site: Site, way: str, path: str, body: Json) -> Json:
     assert block["measured_as"] == ("stream" if site.kind.name in ASSEMBLED else "json")
     if site.kind.name not in ASSEMBLED:
         assert block["unavailable"]["ttft_ms"] == "engine_not_assembled"
-    elif choice.get("text") or choice.get("message", {}).get("content"):
-        blocks.check_stream(block, site, through["usage"])
-    else:  # the random model begins with half a character
+    elif not (choice.get("text") or choice.get("message", {}).get("content")):
+        # The random model may begin with half a character.
         assert block["unavailable"]["ttft_ms"] == "no_text"
+    elif block["completion_tokens"] > 1:
+        blocks.check_stream(block, site, through["usage"])
+    else:
+        assert block["unavailable"]["tpot_ms"] == "fewer_than_2_tokens"
+        assert block["ttft_ms"] <= block["latency_ms"]
     return block
 
 
