@@ -145,6 +145,61 @@ class MemoryLog:
         """Wait, without the GIL, until a request begins or ends (True) or the time is over (False)."""
 
 @final
+class Edges:
+    """Requests' beginnings and ends, for one sampler."""
+
+    def in_flight(self) -> bool:
+        """Return whether this worker serves a request."""
+
+    def wake(self) -> None:
+        """End a wait, as if a request had begun."""
+
+    def wait(self, timeout_ns: int) -> bool:
+        """Wait, without the GIL, until a request begins or ends (True; at once if one did since) or the timeout."""
+
+@final
+class Samples:
+    """What is sampled of the engine, over time: one worker at a time samples for all, and all read.
+
+    A sample is up to three numbers; None is one that is not known. For ``Meter.gauges``, in millionths: usage of the KV
+    cache (0 to 1), requests running, requests waiting. For ``Meter.host_memory``: resident bytes, processes.
+    """
+
+    def refresh(self) -> None:
+        """Take over what other workers sampled; to be called now and then, or some are missed."""
+
+    def claim(self, until_ns: int) -> bool:
+        """Return whether it falls to the caller to sample: it is time, and no other worker is at it.
+
+        Args:
+            until_ns: When a caller that has not called :meth:`release` is taken for dead.
+        """
+
+    def release(self, next_ns: int) -> None:
+        """Say that the sample that was claimed is done, and before when nobody is to take the next."""
+
+    def push(self, at_ns: int, values: Sequence[int | None]) -> None:
+        """Add a sample that was begun at this time.
+
+        Raises:
+            ValueError: If there are more than three values.
+        """
+
+    def unavailable(self, reason: str) -> None:
+        """Say why nothing can be read.
+
+        Args:
+            reason: ``disabled``, ``not_offered``, ``unauthorized``, ``unreadable``, ``engine_remote``,
+                ``process_not_found``, ``no_permission``, ``not_supported`` or ``unknown_error``.
+
+        Raises:
+            ValueError: If the reason is none of these.
+        """
+
+    def last(self) -> tuple[int, list[int | None]] | None:
+        """Return when the last sample was begun, and its values; None if there is none, or it is too old."""
+
+@final
 class Meter:
     """What all requests of a worker share: limits, what is known of the engine, memory samples, counters."""
 
@@ -178,6 +233,17 @@ class Meter:
     @property
     def memory(self) -> MemoryLog:
         """Where samples of device memory go."""
+
+    @property
+    def gauges(self) -> Samples:
+        """Where the engine's own gauges go."""
+
+    @property
+    def host_memory(self) -> Samples:
+        """Where the memory of the engine's processes goes."""
+
+    def edges(self) -> Edges:
+        """Return what wakes a sampler, for one more of them."""
 
     @property
     def backend(self) -> str:

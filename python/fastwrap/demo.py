@@ -58,6 +58,7 @@ _MEANINGS = {
     "output_tokens_per_second": "over the whole request",
     "proxy_overhead_ms": "spent in fastwrap itself",
     "engine": "what the engine says of itself",
+    "host_memory": "RAM of the engine's processes",
     "gpu": "memory, energy, load by device",
     "concurrent_requests": "most in flight meanwhile",
     "measured_as": "what the engine was asked for",
@@ -69,6 +70,7 @@ _REASONS = {
     "library_not_found": "no NVIDIA driver here",
     "not_reported": "the engine does not say",
     "disabled": "switched off",
+    "not_sampled": "not looked at yet",
 }
 _UNITS = {"_ms": " ms", "_mb": " MiB", "_per_second": " /s"}
 

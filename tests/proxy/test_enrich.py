@@ -17,6 +17,7 @@ from proxy.scripted import DONE, ScriptedEngine, delta, event
 
 PLACES = ("body", "usage", "header", "server-timing")
 FIELDS = {
+    "host_memory",
     "latency_ms",
     "ttft_ms",
     "tpot_ms",

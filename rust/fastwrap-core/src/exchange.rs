@@ -97,6 +97,7 @@ impl Exchange {
                 enrich: narrowed(meter.settings.enrich, request_headers),
                 began_ns: now_ns,
                 mark: meter.memory().mark(now_ns),
+                engine_marks: meter.mark_engine(now_ns),
                 facts: Facts::default(),
                 upload: None,
                 request_id: request_id(request_headers, now_ns, in_flight),

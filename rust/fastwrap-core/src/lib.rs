@@ -22,6 +22,7 @@ pub mod performance;
 pub mod profile;
 pub mod request;
 pub mod route;
+pub mod samples;
 pub mod splice;
 pub mod sse;
 pub mod stream;

@@ -8,6 +8,7 @@ use crate::enrich::Enrich;
 use crate::memory::MemoryLog;
 use crate::peak::PeakSince;
 use crate::profile::Profile;
+use crate::samples::{Mark, SampleLog, Window};
 
 /// The operator's choices that concern the measuring and the limits.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +27,18 @@ pub struct Settings {
     pub max_inflight: u64,
 }
 
+/// The engine's gauges are read every 5 s when idle.
+const GAUGES_STALE_NS: u64 = 15_000_000_000;
+/// The memory of the engine's processes is read every second when idle.
+const HOST_MEMORY_STALE_NS: u64 = 5_000_000_000;
+
+/// What is sampled of the engine, at a request's start.
+#[derive(Debug)]
+pub(crate) struct EngineMarks {
+    gauges: Result<Mark, &'static str>,
+    host_memory: Result<Mark, &'static str>,
+}
+
 /// The shared state.
 pub struct Meter {
     /// The operator's choices.
@@ -36,6 +49,8 @@ pub struct Meter {
     /// The engine's JSON turned out to have another form than its profile says.
     other_form: AtomicBool,
     memory: Mutex<MemoryLog>,
+    gauges: Mutex<SampleLog>,
+    host_memory: Mutex<SampleLog>,
     in_flight: Mutex<PeakSince>,
     on_edge: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
@@ -61,6 +76,8 @@ impl Meter {
             profile: RwLock::default(),
             other_form: AtomicBool::new(false),
             memory: Mutex::default(),
+            gauges: Mutex::new(SampleLog::new(GAUGES_STALE_NS)),
+            host_memory: Mutex::new(SampleLog::new(HOST_MEMORY_STALE_NS)),
             in_flight: Mutex::default(),
             on_edge: OnceLock::new(),
         }
@@ -93,6 +110,16 @@ impl Meter {
         lock(&self.memory)
     }
 
+    /// The log of the engine's own gauges, in millionths: KV-cache usage, requests running, requests waiting.
+    pub fn gauges(&self) -> MutexGuard<'_, SampleLog> {
+        lock(&self.gauges)
+    }
+
+    /// The log of the memory of the engine's processes: resident bytes of all, and how many they are.
+    pub fn host_memory(&self) -> MutexGuard<'_, SampleLog> {
+        lock(&self.host_memory)
+    }
+
     /// Calls `wake` whenever a request begins or ends, so that a sample can be taken there.
     pub fn on_edge(&self, wake: Box<dyn Fn() + Send + Sync>) {
         // A second sampler would be a mistake of the caller; the first one stays.
@@ -109,6 +136,28 @@ impl Meter {
     #[must_use]
     pub fn peak_in_flight(&self, since_ns: u64) -> u64 {
         lock(&self.in_flight).peak(since_ns).unwrap_or(1)
+    }
+
+    /// Remembers what is sampled of the engine, for a request that starts.
+    pub(crate) fn mark_engine(&self, now_ns: u64) -> EngineMarks {
+        let mark = |mut log: MutexGuard<'_, SampleLog>| {
+            log.refresh();
+            log.mark(now_ns)
+        };
+        EngineMarks { gauges: mark(self.gauges()), host_memory: mark(self.host_memory()) }
+    }
+
+    /// What was sampled of the engine since: its gauges, and the memory of its processes.
+    pub(crate) fn engine_windows(
+        &self,
+        marks: &EngineMarks,
+        now_ns: u64,
+    ) -> [Result<Window, &'static str>; 2] {
+        let window = |mut log: MutexGuard<'_, SampleLog>, mark: &Result<Mark, &'static str>| {
+            log.refresh();
+            mark.and_then(|mark| log.window(&mark, now_ns))
+        };
+        [window(self.gauges(), &marks.gauges), window(self.host_memory(), &marks.host_memory)]
     }
 
     /// A request begins; returns how many are in flight, this one included.

@@ -3,6 +3,7 @@
 mod block;
 mod engine;
 mod gpu;
+mod samples;
 
 use std::sync::Arc;
 
@@ -10,8 +11,9 @@ use bytes::Bytes;
 use serde::Serialize;
 
 pub use self::block::Reasons;
-pub use self::engine::EngineNumbers;
+pub use self::engine::{Engine, EngineNumbers};
 pub use self::gpu::Gpu;
+pub use self::samples::{Gauges, HostMemory};
 use crate::timeline::Timeline;
 
 /// How a request ended. Every request has exactly one outcome.
@@ -100,8 +102,10 @@ pub struct Performance {
     pub output_tokens_per_second: Option<f64>,
     /// Time inside fastwrap, both ways.
     pub proxy_overhead_ms: Option<f64>,
-    /// What the engine said of this request.
-    pub engine: Option<EngineNumbers>,
+    /// What the engine said of this request, and of all meanwhile.
+    pub engine: Engine,
+    /// The memory of the engine's processes.
+    pub host_memory: Option<HostMemory>,
     /// Each device.
     pub gpu: Option<Vec<Gpu>>,
     /// Highest number of requests in flight meanwhile.
@@ -127,6 +131,12 @@ pub fn milliseconds(ns: f64) -> f64 {
 #[allow(clippy::cast_precision_loss)] // 2^53 ns is 104 days
 fn ms(ns: u64) -> f64 {
     milliseconds(ns as f64)
+}
+
+/// Mebibytes with three decimals.
+#[allow(clippy::cast_precision_loss)] // 2^53 bytes is 8 PiB
+fn mib(bytes: u64) -> f64 {
+    (bytes as f64 / f64::from(1 << 20) * 1e3).round() / 1e3
 }
 
 impl Performance {
@@ -228,7 +238,7 @@ impl Performance {
         if numbers.is_none() {
             self.without("engine", "not_reported");
         }
-        self.engine = numbers;
+        self.engine.numbers = numbers;
     }
 
     /// Says why a field is null.

@@ -1,4 +1,4 @@
-//! Counters in a file that the workers of one server share: each writes its own and reads all.
+//! Files that the workers of one server share: of the counters each writes its own and reads all, samples are for all.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -6,22 +6,24 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
 use fastwrap_core::counters::{CELLS, Cells, Snapshot};
+use fastwrap_core::samples::{Board, CELLS as BOARD_CELLS};
 use memmap2::MmapRaw;
 use rustix::process::{Pid, test_kill_process};
 
 const CELL_BYTES: usize = size_of::<AtomicU64>();
 
-/// A mapped file of [`CELLS`] counters.
+/// A mapped file of so many cells.
 struct FileCells {
     map: MmapRaw,
+    count: usize,
 }
 
 impl Cells for FileCells {
     #[allow(unsafe_code)]
     fn cells(&self) -> &[AtomicU64] {
-        // SAFETY: the map is CELLS * 8 bytes (see `open`), page-aligned, zero-filled at first, valid as long as `self`,
+        // SAFETY: the map is `count` * 8 bytes (see `map`), page-aligned, zero-filled at first, valid as long as `self`,
         // and only ever written through atomics, here and in no other process.
-        unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().cast::<AtomicU64>(), CELLS) }
+        unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().cast::<AtomicU64>(), self.count) }
     }
 }
 
@@ -32,10 +34,19 @@ fn path_of(directory: &Path, pid: u32) -> PathBuf {
 /// Creates this process's counters in `directory`.
 pub(crate) fn open(directory: &Path) -> io::Result<Box<dyn Cells>> {
     let path = path_of(directory, std::process::id());
-    let file: File =
-        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
-    file.set_len((CELLS * CELL_BYTES) as u64)?;
-    Ok(Box::new(FileCells { map: MmapRaw::map_raw(&file)? }))
+    map(OpenOptions::new().truncate(true), &path, CELLS)
+}
+
+/// Opens a board that all processes with this `directory` share; the first one makes it.
+pub(crate) fn open_board(directory: &Path, name: &str) -> io::Result<Board> {
+    let path = directory.join(name).with_extension("samples");
+    map(OpenOptions::new().truncate(false), &path, BOARD_CELLS).map(Board::new)
+}
+
+fn map(options: &mut OpenOptions, path: &Path, count: usize) -> io::Result<Box<dyn Cells>> {
+    let file: File = options.read(true).write(true).create(true).open(path)?;
+    file.set_len((count * CELL_BYTES) as u64)?;
+    Ok(Box::new(FileCells { map: MmapRaw::map_raw(&file)?, count }))
 }
 
 /// Adds the counters of all other processes in `directory` to `total`.

@@ -5,6 +5,7 @@
 mod bench;
 mod cells;
 mod convert;
+mod edges;
 mod engine;
 mod exchange;
 mod measured;
@@ -12,6 +13,7 @@ mod memory;
 mod meter;
 mod reactor;
 mod relay;
+mod samples;
 mod server;
 mod task;
 
@@ -19,11 +21,13 @@ use pyo3::prelude::*;
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<edges::Edges>()?;
     module.add_class::<exchange::Exchange>()?;
     module.add_class::<measured::Measured>()?;
     module.add_class::<memory::MemoryLog>()?;
     module.add_class::<meter::Meter>()?;
     module.add_class::<relay::Relay>()?;
+    module.add_class::<samples::Samples>()?;
     module.add_class::<server::Reply>()?;
     module.add_class::<server::Server>()?;
     module.add("AnswerAborted", module.py().get_type::<exchange::AnswerAborted>())?;

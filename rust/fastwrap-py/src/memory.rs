@@ -1,58 +1,23 @@
 //! Where the sampler writes.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use fastwrap_core::memory::REASONS;
 use fastwrap_core::meter::Meter;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-/// Wakes the sampler when a request begins or ends.
-#[derive(Default)]
-struct Edge {
-    state: Mutex<EdgeState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct EdgeState {
-    /// Something began or ended since the sampler looked.
-    seen: bool,
-    /// The sampler waits: nobody else is worth a system call.
-    waiting: bool,
-}
-
-impl Edge {
-    fn wake(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = !std::mem::replace(&mut state.seen, true);
-        if first && state.waiting {
-            self.changed.notify_one();
-        }
-    }
-
-    fn wait(&self, timeout: Duration) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.waiting = true;
-        let waited = self.changed.wait_timeout_while(state, timeout, |state| !state.seen);
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *state).seen
-    }
-}
+use crate::edges::Edges;
 
 #[pyclass(frozen, module = "fastwrap._native")]
 pub(crate) struct MemoryLog {
     meter: Arc<Meter>,
-    edge: Arc<Edge>,
+    edges: Edges,
 }
 
 impl MemoryLog {
-    pub(crate) fn new(meter: Arc<Meter>) -> Self {
-        let edge = Arc::new(Edge::default());
-        let wake = Arc::clone(&edge);
-        meter.on_edge(Box::new(move || wake.wake()));
-        Self { meter, edge }
+    pub(crate) fn new(meter: Arc<Meter>, edges: Edges) -> Self {
+        Self { meter, edges }
     }
 }
 
@@ -75,10 +40,10 @@ impl MemoryLog {
     }
 
     fn in_flight(&self) -> bool {
-        self.meter.in_flight() > 0
+        self.edges.in_flight()
     }
 
     fn wait(&self, py: Python<'_>, timeout_ns: u64) -> bool {
-        py.detach(|| self.edge.wait(Duration::from_nanos(timeout_ns)))
+        self.edges.wait(py, timeout_ns)
     }
 }

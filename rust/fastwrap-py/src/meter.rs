@@ -14,13 +14,16 @@ use pyo3::prelude::*;
 
 use crate::cells;
 use crate::convert::{Headers, request_head};
+use crate::edges::Edges;
 use crate::measured::Measured;
 use crate::memory::MemoryLog;
+use crate::samples::Samples;
 
 #[pyclass(frozen, module = "fastwrap._native")]
 pub(crate) struct Meter {
     pub(crate) core: Arc<CoreMeter>,
     memory: Py<MemoryLog>,
+    edges: Edges,
     counters_directory: Option<PathBuf>,
 }
 
@@ -73,13 +76,32 @@ impl Meter {
             None => private_cells(),
         };
         let core = Arc::new(CoreMeter::new(settings, Counters::new(cells)));
-        let memory = Py::new(py, MemoryLog::new(Arc::clone(&core)))?;
-        Ok(Self { core, memory, counters_directory })
+        if let Some(directory) = &counters_directory {
+            core.gauges().share(cells::open_board(directory, "gauges")?);
+            core.host_memory().share(cells::open_board(directory, "host_memory")?);
+        }
+        let edges = Edges::of(Arc::clone(&core));
+        let memory = Py::new(py, MemoryLog::new(Arc::clone(&core), edges.another()))?;
+        Ok(Self { core, memory, edges, counters_directory })
     }
 
     #[getter]
     fn memory(&self, py: Python<'_>) -> Py<MemoryLog> {
         self.memory.clone_ref(py)
+    }
+
+    #[getter]
+    fn gauges(&self) -> Samples {
+        Samples::new(Arc::clone(&self.core), CoreMeter::gauges)
+    }
+
+    #[getter]
+    fn host_memory(&self) -> Samples {
+        Samples::new(Arc::clone(&self.core), CoreMeter::host_memory)
+    }
+
+    fn edges(&self) -> Edges {
+        self.edges.another()
     }
 
     #[getter]

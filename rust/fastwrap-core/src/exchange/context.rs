@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::assembled::AsStream;
 use crate::enrich::Enrich;
 use crate::memory::Mark;
-use crate::meter::Meter;
+use crate::meter::{EngineMarks, Meter};
 use crate::performance::{EngineNumbers, Outcome, Performance, milliseconds};
 use crate::profile::Profile;
 use crate::request::Facts;
@@ -42,6 +42,7 @@ pub(super) struct Context {
     pub(super) enrich: Enrich,
     pub(super) began_ns: u64,
     pub(super) mark: Result<Mark, &'static str>,
+    pub(super) engine_marks: EngineMarks,
     pub(super) facts: Facts,
     /// The body that is read as it passes.
     pub(super) upload: Option<Arc<SharedReader>>,
@@ -75,6 +76,9 @@ impl Context {
         let now_ns = self.now_ns;
         performance.set_memory(mark.and_then(|mark| self.meter.memory().window(mark, now_ns)));
         performance.set_engine(self.engine.take());
+        let [gauges, host_memory] = self.meter.engine_windows(&self.engine_marks, now_ns);
+        performance.set_gauges(gauges);
+        performance.set_host_memory(host_memory);
         match self.overhead_ns(timeline) {
             #[allow(clippy::cast_precision_loss)] // 2^53 ns is 104 days
             Some(ns) => performance.proxy_overhead_ms = Some(milliseconds(ns as f64)),

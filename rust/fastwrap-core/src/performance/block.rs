@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Performance;
 
 /// What a block usually takes.
-const USUAL_BYTES: usize = 1536;
+const USUAL_BYTES: usize = 2048;
 
 /// Why fields are null.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +17,10 @@ impl Reasons {
             Some(known) => known.1 = reason,
             None => self.0.push((field, reason)),
         }
+    }
+
+    pub(super) fn remove(&mut self, field: &'static str) {
+        self.0.retain(|(known, _)| *known != field);
     }
 
     /// Whether every field has a value.
@@ -71,7 +75,7 @@ pub(super) fn write(performance: &Performance) -> serde_json::Result<Vec<u8>> {
         latency_ms ttft_ms tpot_ms memory_delta_mb peak_memory_mb memory_start_mb memory_end_mb
         first_byte_ms first_chunk_ms first_answer_ms inter_chunk_ms chunks
         prompt_tokens completion_tokens reasoning_tokens token_source output_tokens_per_second
-        proxy_overhead_ms engine gpu concurrent_requests measured_as backend request_id outcome
+        proxy_overhead_ms engine host_memory gpu concurrent_requests measured_as backend request_id outcome
     }
     object.0.push(b'}');
     Ok(object.0)

@@ -5,8 +5,33 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::Number;
 
+use super::Gauges;
 use crate::json::{Scanner, SyntaxError, is_key};
 use crate::profile::Profile;
+
+/// What the engine says: one object, or null.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Engine {
+    /// Its numbers of this request.
+    pub numbers: Option<EngineNumbers>,
+    /// Its gauges.
+    pub gauges: Option<Gauges>,
+}
+
+impl Serialize for Engine {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Members<'a> {
+            #[serde(flatten)]
+            numbers: &'a Option<EngineNumbers>,
+            #[serde(flatten)]
+            gauges: &'a Option<Gauges>,
+        }
+        let Self { numbers, gauges } = self;
+        let some = numbers.is_some() || gauges.is_some();
+        some.then_some(Members { numbers, gauges }).serialize(serializer)
+    }
+}
 
 /// The engine's own numbers, under normalised names.
 #[derive(Debug, Clone, PartialEq)]

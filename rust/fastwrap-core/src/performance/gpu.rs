@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Performance, ms};
+use super::{Performance, mib, ms};
 use crate::memory::{DeviceWindow, Window};
 
 /// One device's memory, in MiB.
@@ -17,11 +17,6 @@ pub struct Gpu {
     memory_delta_mb: f64,
     samples: u64,
     sample_interval_ms: Option<f64>,
-}
-
-#[allow(clippy::cast_precision_loss)] // 2^53 bytes is 8 PiB
-fn mib(bytes: u64) -> f64 {
-    (bytes as f64 / f64::from(1 << 20) * 1e3).round() / 1e3
 }
 
 impl Performance {

@@ -1,10 +1,10 @@
 use crate::memory::{DeviceWindow, Window};
-use crate::profile::Profile;
 use serde_json::json;
 
 use super::*;
 use crate::event::{Dialect, read};
-use crate::profile::EngineField;
+use crate::profile::{EngineField, Profile};
+use crate::samples;
 use crate::usage::Usage;
 use serde_json::Value;
 
@@ -31,6 +31,7 @@ const FIELDS: [&str; 26] = [
     "output_tokens_per_second",
     "proxy_overhead_ms",
     "engine",
+    "host_memory",
     "gpu",
     "concurrent_requests",
     "measured_as",
@@ -59,6 +60,7 @@ fn block(timeline: &Timeline, streamed: bool) -> Value {
     performance.set_timeline(timeline, streamed);
     performance.set_memory(Err("no_gpu"));
     performance.set_engine(None);
+    performance.set_host_memory(Err("engine_remote"));
     performance.without("proxy_overhead_ms", "not_sent");
     let block: Value = serde_json::from_slice(&performance.to_json()).unwrap();
     let members = block.as_object().unwrap();
@@ -128,6 +130,7 @@ fn every_null_has_its_reason() {
         ("gpu", "no_gpu"),
         ("memory_delta_mb", "no_gpu"),
         ("engine", "not_reported"),
+        ("host_memory", "engine_remote"),
     ] {
         assert_eq!(reason(&silent, true, field).as_deref(), Some(wanted), "{field}");
     }
@@ -171,6 +174,92 @@ fn memory_is_in_mib_and_per_device() {
         "memory_delta_mb": -2.0, "samples": 4, "sample_interval_ms": 20.0,
     });
     assert_eq!(block["gpu"], json!([wanted]));
+}
+
+fn window(series: [Option<[u64; 3]>; 3], samples: u64) -> samples::Window {
+    let span = |[start, peak, end]: [u64; 3]| samples::Span { start, peak, end };
+    samples::Window { series: series.map(|series| series.map(span)), samples }
+}
+
+fn written(performance: &Performance) -> Value {
+    serde_json::from_slice(&performance.to_json()).unwrap()
+}
+
+#[test]
+fn gauges_stand_beside_what_the_engine_says_of_the_request() {
+    let profile = Profile {
+        engine_member: Some("timings".to_owned()),
+        engine_fields: vec![EngineField { from: "a".to_owned(), to: "a_ms".into(), scale: 1.0 }],
+        ..Profile::default()
+    };
+    let numbers = EngineNumbers::read(&profile, br#"{"timings":{"a":7}}"#);
+    let all = window(
+        [
+            Some([0, 250_000, 123_456]),
+            Some([0, 3_000_000, 1_000_000]),
+            Some([2_000_000, 2_000_000, 0]),
+        ],
+        4,
+    );
+    let gauges = json!({
+        "kv_cache_usage": {"start": 0.0, "peak": 0.25, "end": 0.123456},
+        "running": {"start": 0, "peak": 3, "end": 1},
+        "waiting": {"start": 2, "peak": 2, "end": 0},
+        "gauge_samples": 4,
+    });
+    for (numbers, gauges_known) in
+        [(numbers.clone(), true), (numbers, false), (None, true), (None, false)]
+    {
+        let mut performance = Performance::default();
+        let mut wanted = json!({});
+        if numbers.is_some() {
+            wanted["a_ms"] = json!(7);
+        }
+        performance.set_engine(numbers);
+        if gauges_known {
+            wanted.as_object_mut().unwrap().extend(gauges.as_object().unwrap().clone());
+            performance.set_gauges(Ok(all.clone()));
+        } else {
+            performance.set_gauges(Err("stale"));
+        }
+        let block = written(&performance);
+        let reasons = &block["unavailable"];
+        if wanted == json!({}) {
+            assert_eq!(
+                (&block["engine"], &reasons["engine"]),
+                (&Value::Null, &"not_reported".into())
+            );
+        } else {
+            assert_eq!((&block["engine"], &reasons["engine"]), (&wanted, &Value::Null));
+        }
+        for name in ["engine.kv_cache_usage", "engine.running", "engine.waiting"] {
+            let reason = if gauges_known { Value::Null } else { json!("stale") };
+            assert_eq!(reasons[name], reason);
+        }
+    }
+}
+
+#[test]
+fn a_gauge_that_the_engine_does_not_have_is_null_with_its_reason() {
+    let mut performance = Performance::default();
+    performance.set_engine(None);
+    performance.set_gauges(Ok(window([None, Some([0; 3]), Some([0; 3])], 1)));
+    let block = written(&performance);
+    assert_eq!(block["engine"]["kv_cache_usage"], Value::Null);
+    assert_eq!(block["unavailable"], json!({"engine.kv_cache_usage": "not_offered"}));
+}
+
+#[test]
+fn the_memory_of_the_engines_processes_has_names_of_its_own() {
+    let mut performance = Performance::default();
+    let mib = 1 << 20;
+    let rss = Some([3 * mib, 9 * mib + 1024, mib]);
+    performance.set_host_memory(Ok(window([rss, Some([2, 3, 2]), None], 5)));
+    let wanted = json!({
+        "rss_start_mb": 3.0, "rss_end_mb": 1.0, "rss_peak_mb": 9.001, "rss_delta_mb": -2.0,
+        "processes": 3, "samples": 5,
+    });
+    assert_eq!(written(&performance)["host_memory"], wanted);
 }
 
 #[test]
