@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http
 import json
 import os
 import platform
@@ -17,11 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
-from fastwrap import _native, gpu
+from fastwrap import _native, gauges, gpu
 from fastwrap.errors import EngineError, PortError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from fastwrap.backends.base import Backend
+    from fastwrap.upstream import Reply
 
 Status = Literal["ok", "warning", "problem"]
 T = TypeVar("T")
@@ -35,6 +39,7 @@ _NO_ANSWER = 0
 #: For all questions to an engine together; and for a driver that does not answer.
 _ENGINE_SECONDS = 15.0
 _NVML_SECONDS = 10.0
+_PROCESSES_SECONDS = 10.0
 _MANY_MODELS = 3
 _MEBIBYTE = 1 << 20
 _UNIX = "unix:"
@@ -274,7 +279,8 @@ def _engine(upstream: str) -> list[Check]:
         began = time.monotonic()
         _within(_CONNECT_SECONDS + 1, lambda: reach(root, _CONNECT_SECONDS))
         took_ms = (time.monotonic() - began) * 1e3
-        return _within(_ENGINE_SECONDS, lambda: asyncio.run(_ask(root, took_ms)))
+        checks = _within(_ENGINE_SECONDS, lambda: asyncio.run(_ask(root, took_ms)))
+        return [*checks, _processes(root)]
     except ValueError as error:
         return [Check("engine", "problem", str(error), "correct --upstream")]
     except OSError as error:  # TimeoutError is one
@@ -303,6 +309,7 @@ async def _ask(upstream: str, took_ms: float) -> list[Check]:
             return [Check("engine", "problem", f"{upstream} accepts connections, but: {error}", advice)]
         backend = await backends.recognise(ask)
         health = await ask(backend.health_path)
+        page = await ask(backend.metrics_path) if backend.gauges else None
         models = json_object(await ask("/v1/models")).get("data")
     finally:
         await client.close()
@@ -311,7 +318,54 @@ async def _ask(upstream: str, took_ms: float) -> list[Check]:
     if backend.name == "openai":
         advice = "if it is one of those that fastwrap knows: --backend NAME"
         kind = Check("engine", "ok", f"{found} (not recognised: taken for any OpenAI API)", advice)
-    return [kind, _health(backend.health_path, health.status), _models(models)]
+    return [kind, _health(backend.health_path, health.status), _models(models), _gauges(backend, page)]
+
+
+#: What has to be given to an engine that has gauges, but shows none.
+_GAUGES_ADVICE = {
+    "sglang": "start the engine with --enable-metrics",
+    "lmdeploy": "start the engine with --enable-metrics",
+    "llamacpp": "start the engine with --metrics",
+    "vllm": "start the engine without --disable-log-stats",
+}
+
+
+def _gauges(backend: Backend, page: Reply | None) -> Check:
+    """Say which of its gauges the engine shows; one that has none is well, too."""
+    if page is None:
+        return Check("gauges", "ok", f"{backend.name} has none: its KV cache and queue will be null")
+    try:
+        values = gauges.read(page.body, backend.gauges) if page.status == http.HTTPStatus.OK else []
+    except ValueError as error:
+        return Check("gauges", "warning", f"{backend.metrics_path}: {error}", "is this the engine's own page?")
+    known = [name for name, value in zip(gauges.NAMES, values, strict=False) if value is not None]
+    if not known:
+        found = f"{backend.metrics_path}: {page.status or 'no answer'}, without them: they will be null"
+        advice = _GAUGES_ADVICE.get(backend.name, "see the engine's documentation of its metrics")
+        return Check("gauges", "warning", found, advice)
+    return Check("gauges", "ok", f"{backend.metrics_path}: {', '.join(known)}")
+
+
+_PROCESSES_ADVICE = {
+    "engine_remote": "run fastwrap beside the engine, if its processes' memory is wanted",
+    "process_not_found": "in containers: let fastwrap share the engine's PID namespace",
+    "no_permission": "run fastwrap as the engine's user",
+}
+
+
+def _processes(upstream: str) -> Check:
+    from fastwrap import processes  # noqa: PLC0415 (start-up time)
+
+    memory = processes.EngineMemory(upstream)
+    try:
+        _within(_PROCESSES_SECONDS, memory.look)
+        rss_bytes, count = memory.read()
+    except TimeoutError as error:
+        return Check("processes", "warning", f"{error}: host_memory will be null", "look into dmesg")
+    except processes.ProcessesError as error:
+        found = f"{error.reason} ({error}): host_memory will be null"
+        return Check("processes", "warning", found, _PROCESSES_ADVICE[error.reason])
+    return Check("processes", "ok", f"{count} of the engine's, {rss_bytes / _MEBIBYTE:,.0f} MiB")
 
 
 def _health(path: str, status: int) -> Check:

@@ -24,7 +24,7 @@ _STATE_SECONDS = 1.0
 #: An engine that is still loading is asked again after this; every time twice as long, up to the last.
 _RETRY_SECONDS = (0.25, 5.0)
 #: What an engine that is loading answers, or what stands before it.
-_LOADING = (502, 503, 504)
+LOADING = (502, 503, 504)
 
 _logger = logging.getLogger("fastwrap.engine")
 
@@ -73,6 +73,11 @@ class Engine:
         if self._upstream is not None:
             await (await self._upstream).close()
 
+    @property
+    def backend(self) -> Backend | None:
+        """The adapter; None as long as the engine was not recognised."""
+        return self._backend if self._recognised else None
+
     async def state(self) -> State:
         """Ask whether the engine can serve; probes that come together share one question."""
         now = time.monotonic()
@@ -83,7 +88,7 @@ class Engine:
 
     async def _ask_state(self) -> State:
         try:
-            reply = await self._get(self._backend.health_path)
+            reply = await self.get(self._backend.health_path)
         except EngineError as error:
             return State(ready=False, backend=self._backend.name, detail=error.fault)
         # A route that the engine does not have, or guards, is an answer all the same.
@@ -100,17 +105,23 @@ class Engine:
                 delay = min(2 * delay, longest)
                 continue
             self._backend.apply(self._meter)
+            self._recognised = True
             _logger.info("the engine is %s", self._backend.name)
             return
 
     async def _ask(self, path: str) -> Reply:
         """Ask what the engine is: nothing is concluded from one that does not answer, or is still loading."""
-        reply = await self._get(path)
-        if reply.status in _LOADING:
+        reply = await self.get(path)
+        if reply.status in LOADING:
             raise EngineError("engine_loading", f"{path}: {reply.status}")
         return reply
 
-    async def _get(self, path: str) -> Reply:
+    async def get(self, path: str) -> Reply:
+        """Ask for a path below the engine's root.
+
+        Raises:
+            EngineError: If the engine cannot be asked.
+        """
         if self._upstream is None:
             self._upstream = asyncio.get_running_loop().create_task(asyncio.to_thread(self._open))
         upstream = await asyncio.shield(self._upstream)

@@ -39,6 +39,10 @@ class _Collector:
         yield core.GaugeMetricFamily(
             "fastwrap_requests_in_flight", "Requests being served.", value=self._meter.in_flight()
         )
+        if (last := self._meter.host_memory.last()) is not None:
+            yield core.GaugeMetricFamily(
+                "fastwrap_engine_resident_memory_bytes", "Host memory of the engine's processes.", value=last[1][0]
+            )
         tokens = core.CounterMetricFamily(
             "fastwrap_tokens", "Tokens as the engine's usage counts them.", labels=("operation", "type")
         )

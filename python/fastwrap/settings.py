@@ -9,7 +9,9 @@ from typing import Any, Literal
 from fastwrap._native import check_upstream
 from fastwrap.errors import SettingsError
 
-BackendName = Literal["auto", "openai", "vllm", "sglang", "tgi", "transformers", "llamacpp", "ollama"]
+BackendName = Literal[
+    "auto", "openai", "vllm", "sglang", "tgi", "transformers", "llamacpp", "ollama", "lmdeploy", "tensorrtllm"
+]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 ENRICH_PLACES = ("body", "usage", "header", "server-timing")
@@ -65,6 +67,9 @@ class Settings:
         default=False,
         help_text="Ask the engine for a stream where a client asks for JSON, and assemble that JSON: the only way to a "
         "true time to first token for it.",
+    )
+    engine_samples: Literal["auto", "off"] = _option(
+        "Measuring", "auto", "Read the engine's own gauges, and the memory of its processes."
     )
     stall_ms: float = _option("Measuring", 1000.0, "A longer gap between chunks is a stall.", "MS", most=_MOST_SECONDS)
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from fastwrap import gpu, metrics
 from fastwrap._native import Meter
 from fastwrap.engine import Engine
+from fastwrap.watch import start_watch
 
 if TYPE_CHECKING:
     from fastwrap.settings import Settings
+    from fastwrap.watch import Watch
 
 PREFIX = "/-/"
 _JSON = b"application/json"
@@ -38,14 +40,18 @@ class Sidecar:
         )
         self.engine = Engine(settings, self.meter)
         self._sampler: gpu.GpuSampler | None = None
+        self._watch: Watch | None = None
 
     def start(self) -> None:
-        """Begin to sample memory and to find out what the engine is; on the running event loop."""
+        """Begin to sample and to find out what the engine is; on the running event loop."""
         self._sampler = gpu.start_sampler(self.settings.gpu, self.meter.memory)
         self.engine.start()
+        self._watch = start_watch(self.settings, self.meter, self.engine)
 
     async def stop(self) -> None:
         """Undo :meth:`start`."""
+        if self._watch is not None:
+            self._watch.stop()
         await self.engine.stop()
         if self._sampler is not None:
             self._sampler.stop()

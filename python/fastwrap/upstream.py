@@ -53,11 +53,12 @@ def _trusted(base: httpx.URL) -> ssl.SSLContext | bool:
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole answer of the engine's."""
+    """A whole answer of the engine's, and how many seconds it took."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    seconds: float = 0.0
 
 
 class Answer:
@@ -124,15 +125,16 @@ class Upstream:
         return self._base.netloc.decode()
 
     async def get(self, path: str, timeout: float) -> Reply:
-        """Ask for a path below the engine's root.
+        """Ask for a path below the engine's root, on a connection of its own: what asks seldom leaves none open.
 
         Raises:
             EngineError: If the engine cannot be asked, or has not answered in ``timeout`` seconds.
         """
         with _translated():
             url = self._base.copy_with(raw_path=self._prefix + path.encode())
-            response = await self._client.get(url, timeout=timeout)
-            return Reply(response.status_code, response.headers, response.content)
+            response = await self._client.get(url, headers={"connection": "close"}, timeout=timeout)
+            seconds = response.elapsed.total_seconds()
+            return Reply(response.status_code, response.headers, response.content, seconds)
 
     async def send(self, method: str, target: bytes, headers: Headers, body: bytes | AsyncIterator[bytes]) -> Answer:
         """Send a request and wait for the head of its answer.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import resource
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -51,6 +53,46 @@ def test_engine_that_serves(run: Run, engine: Callable[..., str], flavor: str) -
     assert rows["engine"]["status"] == rows["health"]["status"] == rows["models"]["status"] == "ok"
     assert f"{url}: {flavor}, connects in " in rows["engine"]["found"]
     assert rows["models"]["found"].startswith("little")
+    assert rows["processes"]["status"] == "ok"
+    assert rows["processes"]["found"].startswith("1 of the engine's, ")
+
+
+@pytest.mark.parametrize(
+    ("page", "status", "found"),
+    [
+        ("vllm:num_requests_running 1\nvllm:kv_cache_usage_perc 0.5\n", "ok", "/metrics: kv_cache_usage, running"),
+        ("python_info 1\n", "warning", "/metrics: 200, without them: they will be null"),
+        ("vllm:num_requests_running many\n", "warning", "/metrics: "),
+    ],
+)
+def test_gauges_of_the_engine(run: Run, page: str, status: str, found: str) -> None:
+    pages = {"/version": b'{"version":"1"}', "/v1/models": b'{"data":[{"id":"m","owned_by":"vllm"}]}'}
+    with _engine({**pages, "/metrics": page.encode()}) as url:
+        row = checks(run("doctor", "--json", "--upstream", url, "--port", "0"), 0)["gauges"]
+    assert (row["status"], row["found"][: len(found)]) == (status, found)
+
+
+@contextlib.contextmanager
+def _engine(pages: dict[str, bytes]) -> Iterator[str]:
+    """An engine of these pages, in this process."""
+
+    class Pages(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = pages.get(self.path)
+            self.send_response(200 if body else 404)
+            self.send_header("content-length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
 
 
 def test_what_is_installed(run: Run) -> None:

@@ -39,6 +39,7 @@ class Kind:
         model: What requests call it; None if serve.sh says.
         merges: How many tokens a chunk holds depends on timing.
         running: Its gauge of requests that it generates for.
+        gauges: Which of its gauges the block has.
         generated: Its counter of generated tokens.
         many_temperature: The temperature at which it accepts ``n`` > 1.
     """
@@ -51,6 +52,7 @@ class Kind:
     model: str | None = "tiny"
     merges: bool = False
     running: str | None = None
+    gauges: frozenset[str] = frozenset()
     generated: str | None = None
     many_temperature: float = 0.0
 
@@ -64,6 +66,7 @@ KINDS = (
         has=frozenset({"tools", "messages", "many"}),
         options=("--context-shift",),  # without it a slot's context is full after some milliseconds
         running="llamacpp:requests_processing",
+        gauges=frozenset({"running", "waiting"}),
         generated="llamacpp:tokens_predicted_total",
     ),
     Kind(
@@ -74,6 +77,7 @@ KINDS = (
         options=("--enable-per-request-metrics", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
         merges=True,
         running="vllm:num_requests_running",
+        gauges=frozenset({"kv_cache_usage", "running", "waiting"}),
         generated="vllm:generation_tokens_total",
         many_temperature=1.0,
     ),
@@ -86,6 +90,7 @@ KINDS = (
         options=("--decode-log-interval", "1"),  # its gauges are renewed with every line of that log
         merges=True,
         running="sglang:num_running_reqs",
+        gauges=frozenset({"kv_cache_usage", "running", "waiting"}),
         generated="sglang:generation_tokens_total",
     ),
 )

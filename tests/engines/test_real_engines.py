@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
 
 GAUGES_WITHIN_S = 10.0
+SAMPLED_WITHIN_S = 60.0
 RECOGNISED_WITHIN_S = 20.0
 TRIES = 20
 
@@ -215,6 +216,10 @@ OWN_NUMBERS = {
 }
 
 
+#: What the block has of an engine's gauges.
+GAUGES = ("kv_cache_usage", "running", "waiting", "gauge_samples")
+
+
 def own_numbers(site: Site, way: str) -> tuple[Json, Json]:
     """Return the block of a long stream, and what the engine said in it under the block's names."""
     body = requests.chat(site, stream=True, stream_options={"include_usage": True}, ignore_eos=True)
@@ -228,16 +233,39 @@ def own_numbers(site: Site, way: str) -> tuple[Json, Json]:
 
 def test_what_the_engine_says_of_itself(site: Site, way: str) -> None:
     unasked = wire.answer_events(wire.ask(site.through[way], requests.CHAT, requests.chat(site, stream=True)))[1]
+    said = set(unasked["engine"] or ()).difference(GAUGES)
     if site.kind.name not in OWN_NUMBERS:
-        assert unasked["engine"] is None
-        assert unasked["unavailable"]["engine"] == "not_reported"
+        assert not said
+        assert site.kind.gauges or unasked["unavailable"]["engine"] == "not_reported"
         return
     block, own = own_numbers(site, way)
-    assert unasked["engine"].keys() == block["engine"].keys()
+    assert said == set(block["engine"]).difference(GAUGES)
     assert {name: block["engine"][name] for name in own} == pytest.approx(own, abs=blocks.ROUNDING_MS)
     assert own["generation_ms"] <= block["latency_ms"]
     if "ttft_ms" in own:  # without its queue, and without the way there and back
         assert own["ttft_ms"] < block["ttft_ms"]
+
+
+def test_gauges_and_memory(site: Site, way: str) -> None:
+    """As soon as they were sampled: the first block may come before."""
+    body = requests.chat(site, stream=True)
+
+    def sampled() -> Json | None:
+        block = wire.answer_events(wire.ask(site.through[way], requests.CHAT, body))[1]
+        known = {name for name in GAUGES[:3] if (block["engine"] or {}).get(name)}
+        return block if known == site.kind.gauges and block["host_memory"] else None
+
+    block = site.engine.until(sampled, SAMPLED_WITHIN_S)
+    for name in GAUGES[:3]:
+        assert (name in site.kind.gauges) != (f"engine.{name}" in block["unavailable"])
+    for name in site.kind.gauges:
+        gauge = block["engine"][name]
+        assert gauge["peak"] >= max(gauge["start"], gauge["end"]) >= 0
+    if "kv_cache_usage" in site.kind.gauges:
+        assert block["engine"]["kv_cache_usage"]["peak"] <= 1
+    memory = block["host_memory"]
+    assert memory["rss_peak_mb"] >= max(memory["rss_start_mb"], memory["rss_end_mb"]) > 10
+    assert memory["processes"] >= 1
 
 
 def test_pace_is_the_engines(site: Site, way: str) -> None:

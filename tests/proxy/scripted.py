@@ -191,6 +191,10 @@ def chat(turn: Turn) -> None:
         turn.json({"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": counts})
 
 
+def no_metrics(turn: Turn) -> None:
+    turn.json({"detail": "Not Found"}, 404)
+
+
 def whole(body: bytes, headers: Headers = ()) -> Script:
     """Answer with a body."""
     return lambda turn: turn.answer(body, 200, headers)
@@ -202,10 +206,14 @@ def streams(pieces: Sequence[bytes]) -> Script:
 
 
 class ScriptedEngine:
-    """Listens; answers every request by the script that is set when it arrives. `/health` is always well."""
+    """Listens; answers every request by the script that is set when it arrives.
+
+    `/health` is always well, and `/metrics` is answered by `metrics`: both are no requests of a test's.
+    """
 
     def __init__(self, path: Path | None = None, tls: ssl.SSLContext | None = None, *, listens: bool = True) -> None:
         self.script: Script = chat
+        self.metrics: Script = no_metrics
         self.reads_bodies = True
         self.requests: list[Request] = []
         self.connections = 0
@@ -229,6 +237,7 @@ class ScriptedEngine:
     def use(self, script: Script) -> None:
         """Answer by this script from now on, and forget what was received."""
         self.script = script
+        self.metrics = no_metrics
         self.requests.clear()
         self.failures.clear()
 
@@ -271,6 +280,9 @@ class ScriptedEngine:
         if turn.request.target == "/health":
             turn.json({})
             return True
+        if turn.request.target == "/metrics":
+            self.metrics(turn)
+            return not turn.closed
         if self.reads_bodies:
             turn.read_body()
         self.requests.append(turn.request)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastwrap.backends import llamacpp, ollama, openai, sglang, tgi, transformers, vllm
+from fastwrap.backends import llamacpp, lmdeploy, ollama, openai, sglang, tensorrtllm, tgi, transformers, vllm
 
 if TYPE_CHECKING:
     from fastwrap.backends.base import Ask, Backend
 
 #: In the order in which an unknown engine is compared with them; ``openai`` recognises any.
 BACKENDS: tuple[Backend, ...] = tuple(
-    module.BACKEND for module in (llamacpp, ollama, vllm, sglang, tgi, transformers, openai)
+    module.BACKEND for module in (llamacpp, ollama, vllm, sglang, tgi, transformers, lmdeploy, tensorrtllm, openai)
 )
 
 

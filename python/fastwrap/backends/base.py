@@ -61,6 +61,8 @@ class Backend:
         engine_member_with_usage: In a stream that member comes only to those who ask for usage.
         engine_fields: Which of them are taken over: its name, the name under ``engine``, and a factor.
         json_form: How its JSON answers are made of its streams; None if its streams do not tell all that its JSON does.
+        metrics_path: Its page of gauges in Prometheus' format. Reading it must take nothing from other readers.
+        gauges: Which of them are taken over: its name, and one of ``fastwrap.gauges.NAMES``.
     """
 
     name: str
@@ -75,6 +77,8 @@ class Backend:
     engine_member_with_usage: bool = False
     engine_fields: tuple[tuple[str, str, float], ...] = ()
     json_form: JsonForm | None = None
+    metrics_path: str = "/metrics"
+    gauges: tuple[tuple[str, str], ...] = ()
 
     def apply(self, meter: Meter) -> None:
         """Tell the hot path."""
@@ -101,3 +105,9 @@ def json_object(reply: Reply) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def owns_models(models: Reply, name: str) -> bool:
+    """Whether a reply to ``/v1/models`` names this owner of one of them."""
+    data = json_object(models).get("data")
+    return isinstance(data, list) and any(isinstance(one, dict) and one.get("owned_by") == name for one in data)

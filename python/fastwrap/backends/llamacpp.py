@@ -28,4 +28,5 @@ BACKEND = Backend(
         ("draft_n", "draft_tokens", 1.0),
         ("draft_n_accepted", "accepted_draft_tokens", 1.0),
     ),
+    gauges=(("llamacpp:requests_processing", "running"), ("llamacpp:requests_deferred", "waiting")),
 )

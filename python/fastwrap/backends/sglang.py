@@ -13,4 +13,14 @@ async def _recognises(ask: Ask) -> bool:
 
 
 # Its JSON has ``metadata`` (which weights wrote which tokens) that its streams do not tell: no `json_form`.
-BACKEND = Backend(name="sglang", health_path="/ready", recognises=_recognises)
+#: The gauges are there under ``--enable-metrics``.
+BACKEND = Backend(
+    name="sglang",
+    health_path="/ready",
+    recognises=_recognises,
+    gauges=(
+        ("sglang:token_usage", "kv_cache_usage"),
+        ("sglang:num_running_reqs", "running"),
+        ("sglang:num_queue_reqs", "waiting"),
+    ),
+)

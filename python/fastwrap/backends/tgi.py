@@ -11,4 +11,9 @@ async def _recognises(ask: Ask) -> bool:
 
 
 # Whether its JSON has the text of its stream to the byte has not been seen on a running engine: no `json_form`.
-BACKEND = Backend(name="tgi", health_path="/health", recognises=_recognises)
+BACKEND = Backend(
+    name="tgi",
+    health_path="/health",
+    recognises=_recognises,
+    gauges=(("tgi_batch_current_size", "running"), ("tgi_queue_size", "waiting")),
+)

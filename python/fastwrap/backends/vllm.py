@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastwrap.backends.base import Ask, Backend, JsonForm, json_object
+from fastwrap.backends.base import Ask, Backend, JsonForm, json_object, owns_models
 
 _UNAUTHORIZED = 401
 
@@ -12,10 +12,7 @@ async def _recognises(ask: Ask) -> bool:
     if "version" not in json_object(await ask("/version")):
         return False
     models = await ask("/v1/models")
-    if models.status == _UNAUTHORIZED:
-        return True
-    data = json_object(models).get("data")
-    return isinstance(data, list) and any(isinstance(one, dict) and one.get("owned_by") == "vllm" for one in data)
+    return models.status == _UNAUTHORIZED or owns_models(models, "vllm")
 
 
 _USAGE = {
@@ -114,4 +111,10 @@ BACKEND = Backend(
         ("tokens_per_second", "output_tokens_per_second", 1.0),
     ),
     json_form=_JSON_FORM,
+    gauges=(
+        ("vllm:kv_cache_usage_perc", "kv_cache_usage"),
+        ("vllm:gpu_cache_usage_perc", "kv_cache_usage"),  # before 0.10
+        ("vllm:num_requests_running", "running"),
+        ("vllm:num_requests_waiting", "waiting"),
+    ),
 )

@@ -11,7 +11,7 @@ use serde_json::Value;
 const MS: u64 = 1_000_000;
 
 /// Every field, in the order in which it is written.
-const FIELDS: [&str; 26] = [
+const FIELDS: [&str; 27] = [
     "latency_ms",
     "ttft_ms",
     "tpot_ms",
