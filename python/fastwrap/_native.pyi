@@ -126,23 +126,73 @@ def run_bench(
     """
 
 @final
-class MemoryLog:
-    """Device memory over time: the sampler writes, the relay reads."""
+class GpuLog:
+    """What the GPUs say over time: one process of the node writes, each reads for its relay.
+
+    Reasons are those of ``fastwrap.gpu.Reason``.
+    """
+
+    def share(self, path: str | PathLike[str] | None = None) -> None:
+        """Read and write the board in this file, which processes share; without one, a board of this process alone.
+
+        From now on the requests of this process count as being in flight. A second call does nothing.
+
+        Raises:
+            OSError: If the file cannot be made or mapped.
+        """
+
+    def begin(self) -> None:
+        """Begin to sample, for all who read the board: forget what another sampler failed of."""
 
     def devices(self, uuids: Sequence[str]) -> None:
-        """Name the devices that will be sampled, in the order of the samples."""
+        """Name the devices that will be sampled, in the order of the rows; if they are others, all starts anew."""
 
-    def push(self, at_ns: int, used_bytes: Sequence[int]) -> None:
-        """Add a sample: bytes in use of each device."""
+    def push(self, kind: str, at_ns: int, rows: Sequence[Sequence[int | str]]) -> None:
+        """Add one round of readings.
+
+        Args:
+            kind: What the columns are. ``memory``: bytes used, reserved by the driver, in all. ``power``: mJ of the
+                energy counter, mW, 1 if these are an average (else 0). ``utilization``: percent. ``condition``: degrees
+                Celsius, MHz of the SM clock, bits of the throttle reasons.
+            at_ns: When the round began.
+            rows: A row a device; in place of a number, the reason why there is none.
+
+        Raises:
+            ValueError: If a kind or a reason is unknown.
+        """
+
+    def failed(self, reason: str) -> None:
+        """Say to all who read the board that nothing can be sampled (any more), and why."""
 
     def unavailable(self, reason: str) -> None:
-        """Say that nothing can be read, and why."""
+        """Say that this process has no readings, and why."""
 
-    def in_flight(self) -> bool:
-        """Return whether a request is being served."""
+    def catch_up(self) -> str | None:
+        """Read what is new on the board; return why its sampler has failed, if it has."""
+
+    def in_flight(self) -> int:
+        """Return the number of requests in flight in all processes that share the board."""
+
+    def was_idle(self) -> bool:
+        """Whether no request was in flight when energy was last read."""
+
+    def forget_dead(self) -> None:
+        """Count no more what processes that died had in flight."""
 
     def wait(self, timeout_ns: int) -> bool:
-        """Wait, without the GIL, until a request begins or ends (True) or the time is over (False)."""
+        """Wait, without the GIL, until a request begins or ends (True; at once if one did since) or the timeout."""
+
+    def wake(self) -> None:
+        """End the wait of the sampler, wherever it is."""
+
+    def latest(
+        self,
+    ) -> list[tuple[str, int | None, int | None, int | None, int | None, int | None, int | None]]:
+        """Return the last readings of each device; nothing where nothing is sampled.
+
+        Returns:
+            UUID; bytes used and in all; percent of utilization; mW; microjoules since it is sampled; degrees Celsius.
+        """
 
 @final
 class Edges:
@@ -201,7 +251,7 @@ class Samples:
 
 @final
 class Meter:
-    """What all requests of a worker share: limits, what is known of the engine, memory samples, counters."""
+    """What all requests of a worker share: limits, what is known of engine and GPUs, counters."""
 
     def __new__(
         cls,
@@ -231,8 +281,8 @@ class Meter:
         """
 
     @property
-    def memory(self) -> MemoryLog:
-        """Where samples of device memory go."""
+    def gpu(self) -> GpuLog:
+        """Where readings of GPUs go."""
 
     @property
     def gauges(self) -> Samples:

@@ -205,13 +205,30 @@ def _devices() -> tuple[str, list[Check]]:
 
 def _device(nvml: gpu.Nvml, index: int) -> Check:
     try:
-        handle = nvml.call("DeviceGetHandleByIndex", index)
-        memory = nvml.call("DeviceGetMemoryInfo", handle)
-        used, total = (round(value / _MEBIBYTE) for value in (memory.used, memory.total))
-        name, uuid = nvml.call("DeviceGetName", handle), nvml.call("DeviceGetUUID", handle)
+        name = nvml.call("DeviceGetName", nvml.call("DeviceGetHandleByIndex", index))
+        devices = nvml.devices(index)
+        found = "\n".join(_readings(nvml, device) for device in devices)
     except gpu.GpuError as error:
         return _no_gpu(error.reason, str(error), f"GPU {index}")
-    return Check(f"GPU {index}", "ok", f"{name}, {used:,} of {total:,} MiB in use, {uuid}")
+    in_instances = "" if [device for device in devices if not device.is_instance] else ", in MIG mode"
+    return Check(f"GPU {index}", "ok", f"{name}{in_instances}\n{found}")
+
+
+def _readings(nvml: gpu.Nvml, device: gpu.Device) -> str:
+    """What can be read of a device, which is tried."""
+    readings = gpu.Readings(nvml, device)
+    used, _, total = readings.read("memory")
+    averaged = readings.read("power")[2]
+    for kind in ("utilization", "condition"):
+        readings.read(kind)
+    memory = ""
+    if isinstance(used, int) and isinstance(total, int):
+        memory = f", {round(used / _MEBIBYTE):,} of {round(total / _MEBIBYTE):,} MiB in use"
+    gives = ", ".join(
+        "power (average of 1 s)" if name == "power" and averaged == 1 else name for name in readings.gives
+    )
+    lacks = "".join(f"; no {name}: {reason}" for name, reason in readings.lacks.items())
+    return f"{device.uuid}{memory}\nread: {gives or 'nothing'}{lacks}"
 
 
 _GPU_ADVICE = {
@@ -227,7 +244,7 @@ _GPU_ADVICE = {
 
 def _no_gpu(reason: str, detail: str, name: str = "NVML") -> Check:
     advice = _GPU_ADVICE.get(reason, "see the driver's documentation")
-    return Check(name, "warning", f"{reason} ({detail}): memory will be null", advice)
+    return Check(name, "warning", f"{reason} ({detail}): memory and energy will be null", advice)
 
 
 def _files() -> Check:

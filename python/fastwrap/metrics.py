@@ -18,6 +18,16 @@ _HISTOGRAMS = (
     ("gen_ai_server_time_to_first_token_seconds", "Request received to first text, queue included (streams)."),
     ("gen_ai_server_time_per_output_token_seconds", "Time per output token after the first (streams)."),
 )
+#: The columns of ``GpuLog.latest`` after the UUID, and what they are multiplied by; names of OpenTelemetry's hardware
+#: conventions and, beyond them, OpenLIT's.
+_GPU_GAUGES = (
+    ("hw_gpu_memory_usage_bytes", "Memory in use, without what the driver reserved.", 1.0),
+    ("hw_gpu_memory_limit_bytes", "Memory in all.", 1.0),
+    ("hw_gpu_utilization_ratio", "Share of the time with a kernel running.", 1e-2),
+    ("hw_gpu_power_draw_watts", "Power.", 1e-3),
+    ("hw_gpu_energy_consumed_joules", "Energy since it is sampled.", 1e-6),
+    ("hw_gpu_temperature_celsius", "Temperature.", 1.0),
+)
 _GEN_AI_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name")
 
 
@@ -56,6 +66,20 @@ class _Collector:
                     family.add_metric((operation, provider), _cumulated(bounds, counts), sum_value=total)
         yield tokens
         yield from histograms
+        yield from self._gpus()
+
+    def _gpus(self) -> Iterator[Metric]:
+        from prometheus_client import core  # noqa: PLC0415 (as above)
+
+        families: list[core.GaugeMetricFamily | core.CounterMetricFamily] = [
+            (core.CounterMetricFamily if "energy" in name else core.GaugeMetricFamily)(name, text, labels=("hw_id",))
+            for name, text, _ in _GPU_GAUGES
+        ]
+        for uuid, *values in self._meter.gpu.latest():
+            for family, (_, _, scale), value in zip(families, _GPU_GAUGES, values, strict=True):
+                if value is not None:
+                    family.add_metric((uuid,), value * scale)
+        yield from (family for family in families if family.samples)
 
 
 def _cumulated(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:

@@ -61,7 +61,10 @@ class Settings:
     enrich: str = _option(
         "Measuring", "body", "Where the numbers go: any of body,usage,header,server-timing; or none.", "PLACES"
     )
-    gpu: Literal["auto", "off"] = _option("Measuring", "auto", "Sample GPU memory through NVML.")
+    gpu: Literal["auto", "off"] = _option("Measuring", "auto", "Sample GPU memory, energy and load through NVML.")
+    gpu_devices: str = _option(
+        "Measuring", "", "GPUs to sample, as in CUDA_VISIBLE_DEVICES, or all; else those that the engine uses.", "LIST"
+    )
     measure_json_as_stream: bool = _option(
         "Measuring",
         default=False,

@@ -1,8 +1,9 @@
-"""What a server needs beside the way to the engine: counters, knowledge of the engine, memory samples, own routes."""
+"""What a server needs beside the way to the engine: counters, knowledge of the engine, GPU readings, own routes."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastwrap import gpu, metrics
@@ -44,7 +45,9 @@ class Sidecar:
 
     def start(self) -> None:
         """Begin to sample and to find out what the engine is; on the running event loop."""
-        self._sampler = gpu.start_sampler(self.settings.gpu, self.meter.memory)
+        selection = gpu.Selection(self.settings.gpu_devices, self.settings.upstream)
+        processes = partial(_engine_processes, self.settings.upstream)
+        self._sampler = gpu.start_sampler(self.settings.gpu, self.meter.gpu, selection, processes)
         self.engine.start()
         self._watch = start_watch(self.settings, self.meter, self.engine)
 
@@ -75,6 +78,12 @@ class Sidecar:
             return 200, content_type.encode(), text
         message = f"fastwrap has no route {path}: there are /-/healthy, /-/ready and /-/metrics."
         return 404, _JSON, _error("not_found", message)
+
+
+def _engine_processes(upstream: str) -> frozenset[int]:
+    from fastwrap.processes import engine_processes  # noqa: PLC0415 (psutil: in the sampler's thread, where there is a GPU)
+
+    return engine_processes(upstream)
 
 
 def _error(code: str, message: str) -> bytes:

@@ -5,23 +5,36 @@
  *   gpu UUID BYTES...                     a GPU; its memory at the 1st, 2nd, ... call, the last one for good
  *   mig UUID GPU BYTES...                 an instance inside GPU number GPU (from 0), which is then in MIG mode
  *   reserved BYTES                        what the driver keeps: v1 counts it as used, v2 apart
+ *   energy UUID MW PERIOD_MS [MJ]         a counter that MW of power drive since the clock's zero, renewed every PERIOD_MS,
+ *                                         from MJ on
+ *   power UUID MW                         field 186, instantaneous
+ *   average UUID MW                       nvmlDeviceGetPowerUsage
+ *   utilization UUID PERCENT, temperature UUID CELSIUS, clock UUID MHZ, throttle UUID BITS
+ *   process UUID PID                      computes there
  *   error FUNCTION CODE [FIRST [LAST]]    FUNCTION answers CODE, from its FIRST to its LAST call (from 1)
  *   latency FUNCTION MICROSECONDS
  *   hang FUNCTION                         until the file says so no more
  *
- * FUNCTION is the exported name, or that name, a colon and a UUID for one device. nvmlInitWithFlags counts from 1 again.
+ * What a device is not given is NOT_SUPPORTED there. FUNCTION is the exported name, or that name, a colon and a UUID for one
+ * device. nvmlInitWithFlags counts from 1 again. Every call is a line "PID FUNCTION" in the file named by FAKE_NVML_LOG.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { OK = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, DRIVER_NOT_LOADED = 9 };
+enum { OK = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6,
+       INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9 };
 enum { DEVICES = 32, NAMES = 64, NAME = 160, LINE = 65536 };
 
 typedef struct { unsigned long long total, free, used; } memory_v1;
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2;
+typedef struct { unsigned field, scope; long long at, latency; int type, code; unsigned long long value; } field_value;
+typedef struct { unsigned gpu, memory; } utilization;
+typedef struct { unsigned pid; unsigned long long used; unsigned instances[2]; } process;
 typedef struct { char uuid[NAME]; int parent; unsigned long long used; } device; /* parent: -1 for a GPU */
 typedef struct { device devices[DEVICES]; int count; unsigned long long reserved; } machine;
 
@@ -43,6 +56,13 @@ int fake_nvml_calls(const char *name) {
     int calls = *counter(name);
     pthread_mutex_unlock(&lock);
     return calls;
+}
+
+/* All functions count from 1 again. */
+void fake_nvml_forget(void) {
+    pthread_mutex_lock(&lock);
+    memset(counters, 0, sizeof counters);
+    pthread_mutex_unlock(&lock);
 }
 
 static FILE *script(void) {
@@ -67,9 +87,21 @@ static int code_of(const char *name, int call, int *microseconds, int *hangs) {
     return code;
 }
 
+/* Appended at once, whoever else appends. */
+static void note(const char *name) {
+    char line[NAME + 32];
+    const char *path = getenv("FAKE_NVML_LOG");
+    int file = path ? open(path, O_WRONLY | O_APPEND | O_CREAT, 0600) : -1;
+    if (file < 0) return;
+    int length = snprintf(line, sizeof line, "%d %s\n", getpid(), name);
+    if (write(file, line, length) != length) perror(path);
+    close(file);
+}
+
 /* What every function does first: count, hang, wait, fail. */
 static int enter(const char *name) {
     int microseconds, hangs;
+    note(name);
     pthread_mutex_lock(&lock);
     int call = ++*counter(name);
     pthread_mutex_unlock(&lock);
@@ -80,6 +112,24 @@ static int enter(const char *name) {
     }
     if (microseconds) usleep(microseconds);
     return code ? code : initialised ? OK : UNINITIALIZED;
+}
+
+/* The numbers that the script has for a device behind a word; how many there are. */
+static int numbers(const char *wanted, const char *uuid, unsigned long long *out, int most) {
+    char line[LINE], word[16], name[NAME];
+    int count = 0, offset = 0;
+    FILE *file = script();
+    while (file && fgets(line, LINE, file)) {
+        if (sscanf(line, "%15s %159s%n", word, name, &offset) < 2 || strcmp(word, wanted) || strcmp(name, uuid)) continue;
+        char *at = line + offset, *end;
+        for (; count < most; at = end) {
+            unsigned long long number = strtoull(at, &end, 0);
+            if (end == at) break;
+            out[count++] = number;
+        }
+    }
+    if (file) fclose(file);
+    return count;
 }
 
 static int enter_for(const char *name, const char *uuid) {
@@ -148,9 +198,7 @@ static int gpu_number(const machine *m, const device *d) {
 
 int nvmlInitWithFlags(unsigned flags) {
     (void)flags;
-    pthread_mutex_lock(&lock);
-    memset(counters, 0, sizeof counters);
-    pthread_mutex_unlock(&lock);
+    fake_nvml_forget();
     initialised = 1;
     int code = enter("nvmlInitWithFlags");
     initialised = code == OK;
@@ -249,3 +297,108 @@ int nvmlDeviceGetMemoryInfo_v2(void *handle, memory_v2 *out) {
     return code;
 }
 #endif
+
+/* The one number of a device behind a word. */
+static int number(const char *function, void *handle, const char *word, unsigned long long *out) {
+    machine m = read_machine();
+    const device *d = at(&m, handle);
+    int code = d ? enter_for(function, d->uuid) : INVALID_ARGUMENT;
+    return code ? code : numbers(word, d->uuid, out, 1) ? OK : NOT_SUPPORTED;
+}
+
+int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *millijoules) {
+    unsigned long long v[3] = {0};
+    struct timespec now;
+    machine m = read_machine();
+    const device *d = at(&m, handle);
+    int code = d ? enter_for("nvmlDeviceGetTotalEnergyConsumption", d->uuid) : INVALID_ARGUMENT;
+    if (code) return code;
+    if (numbers("energy", d->uuid, v, 3) < 2) return NOT_SUPPORTED;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    unsigned long long milliseconds = now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
+    *millijoules = v[2] + v[0] * (milliseconds / v[1] * v[1]) / 1000;
+    return OK;
+}
+
+int nvmlDeviceGetFieldValues(void *handle, int count, field_value *values) {
+    unsigned long long power = 0;
+    int code = number("nvmlDeviceGetFieldValues", handle, "power", &power);
+    if (code && code != NOT_SUPPORTED) return code;
+    for (int i = 0; i < count; i++) {
+        values[i].type = 1; /* unsigned int */
+        values[i].code = values[i].field == 186 ? code : NOT_SUPPORTED;
+        values[i].value = power;
+    }
+    return OK;
+}
+
+static int small_number(const char *function, void *handle, const char *word, unsigned *out) {
+    unsigned long long value = 0;
+    int code = number(function, handle, word, &value);
+    *out = value;
+    return code;
+}
+
+int nvmlDeviceGetPowerUsage(void *handle, unsigned *milliwatts) {
+    return small_number("nvmlDeviceGetPowerUsage", handle, "average", milliwatts);
+}
+
+int nvmlDeviceGetUtilizationRates(void *handle, utilization *out) {
+    out->memory = 0;
+    return small_number("nvmlDeviceGetUtilizationRates", handle, "utilization", &out->gpu);
+}
+
+int nvmlDeviceGetTemperature(void *handle, int sensor, unsigned *celsius) {
+    return sensor ? INVALID_ARGUMENT : small_number("nvmlDeviceGetTemperature", handle, "temperature", celsius);
+}
+
+int nvmlDeviceGetClockInfo(void *handle, int type, unsigned *mhz) {
+    return type != 1 ? INVALID_ARGUMENT : small_number("nvmlDeviceGetClockInfo", handle, "clock", mhz);
+}
+
+int nvmlDeviceGetCurrentClocksThrottleReasons(void *handle, unsigned long long *bits) {
+    return number("nvmlDeviceGetCurrentClocksThrottleReasons", handle, "throttle", bits);
+}
+
+#ifndef BEFORE_535
+int nvmlDeviceGetCurrentClocksEventReasons(void *handle, unsigned long long *bits) {
+    return number("nvmlDeviceGetCurrentClocksEventReasons", handle, "throttle", bits);
+}
+#endif
+
+int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, process *out) {
+    unsigned long long pids[16];
+    machine m = read_machine();
+    const device *d = at(&m, handle);
+    int code = d ? enter_for("nvmlDeviceGetComputeRunningProcesses_v3", d->uuid) : INVALID_ARGUMENT;
+    if (code) return code;
+    unsigned found = numbers("process", d->uuid, pids, 16), room = *count;
+    *count = found;
+    if (found > room) return INSUFFICIENT_SIZE;
+    for (unsigned i = 0; i < found; i++) out[i] = (process){.pid = pids[i]};
+    return OK;
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(void *handle, unsigned *count) {
+    (void)handle;
+    *count = 7;
+    return enter("nvmlDeviceGetMaxMigDeviceCount");
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(void *handle, unsigned index, void **instance) {
+    int code = enter("nvmlDeviceGetMigDeviceHandleByIndex");
+    machine m = read_machine();
+    const device *d = at(&m, handle);
+    return code ? code : d ? find(&m, gpu_number(&m, d), index, instance) : INVALID_ARGUMENT;
+}
+
+int nvmlDeviceGetName(void *handle, char *name, unsigned length) {
+    (void)handle;
+    snprintf(name, length, "Fake GPU");
+    return enter("nvmlDeviceGetName");
+}
+
+int nvmlSystemGetDriverVersion(char *version, unsigned length) {
+    snprintf(version, length, "575.57");
+    return enter("nvmlSystemGetDriverVersion");
+}

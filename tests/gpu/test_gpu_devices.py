@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -123,3 +125,97 @@ def test_a_broken_gpu_that_is_asked_for_is_reported(
     nvml.says(*MACHINE, f"error nvmlDeviceGetHandleByIndex_v2:{B} 15")
     start()
     assert log.until_reason() == "gpu_lost"
+
+
+def test_all_are_the_gpus_and_the_instances_of_those_in_mig_mode(
+    nvml: FakeNvml, log: RecordingLog, start: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml.says(*MIG_MACHINE, "gpu GPU-dddd-4 400")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    start("all")
+    assert log.until_pushes(1)[0][1] == [11, 22, 33, 400]
+    assert log.uuids == ["MIG-x-1", "MIG-x-2", "MIG-y-1", "GPU-dddd-4"]
+
+
+@pytest.mark.parametrize(("devices", "expected"), [("2,0", [C, A]), ("GPU-cc", [C]), (f"{B},{A}", [B, A])])
+def test_devices_that_are_named_come_before_all_else(
+    nvml: FakeNvml, log: RecordingLog, start: Callable[..., object], monkeypatch: pytest.MonkeyPatch,
+    devices: str, expected: list[str],
+) -> None:  # fmt: skip
+    nvml.says(*MACHINE, f"process {B} 77")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    start(devices, lambda: frozenset({77}))
+    log.until_pushes(1)
+    assert log.uuids == expected
+    assert nvml.calls("nvmlDeviceGetComputeRunningProcesses_v3") == 0
+
+
+def test_a_named_device_that_is_not_there_is_said(
+    nvml: FakeNvml, log: RecordingLog, start: Callable[..., object], caplog: pytest.LogCaptureFixture
+) -> None:
+    nvml.says(*MACHINE)
+    start("1,9")
+    log.until_pushes(1)
+    assert log.uuids == [B]
+    assert "1,9" in caplog.text
+
+
+def test_the_devices_of_the_engines_processes(
+    nvml: FakeNvml, log: RecordingLog, start: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml.says(*MACHINE, f"process {B} 5 77 6", f"process {C} 78", f"process {A} 5")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    log.begin_request()
+    start("", lambda: frozenset({77, 78, 79}))
+    log.until_pushes(3)
+    assert log.uuids == [B, C]
+    # Twice a device in a look: for their number, and for them. Never in the sampling loop.
+    assert nvml.calls("nvmlDeviceGetComputeRunningProcesses_v3") <= 6
+
+
+def test_an_engine_on_instances(nvml: FakeNvml, log: RecordingLog, start: Callable[..., object]) -> None:
+    nvml.says(*MIG_MACHINE, "process MIG-x-2 77")
+    start("", lambda: frozenset({77}))
+    log.until_pushes(1)
+    assert log.uuids == ["MIG-x-2"]
+
+
+def test_an_engine_that_comes_later_is_found(
+    nvml: FakeNvml, log: RecordingLog, start: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml.says(*MACHINE, f"process {C} {os.getpid()}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    engine: set[int] = set()
+    log.begin_request()
+    start("", lambda: frozenset(engine))
+    log.until_pushes(1)
+    assert log.uuids == [B, A]
+    assert nvml.calls("nvmlDeviceGetComputeRunningProcesses_v3") == 0  # the driver is not asked for nobody
+    engine.add(os.getpid())
+    log.until(lambda: log.uuids == [C])
+    log.until(lambda: log.pushes[-1][1] == [300])
+
+
+def test_process_ids_of_a_container_match_nothing(
+    nvml: FakeNvml, log: RecordingLog, start: Callable[..., object], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    nvml.says(*MACHINE, f"process {C} 70077")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    with caplog.at_level(logging.INFO, "fastwrap.gpu"):
+        start("", lambda: frozenset({77}))
+        log.until_pushes(1)
+    assert log.uuids == [B]
+    assert "--gpu-devices" in caplog.text
+
+
+def test_processes_that_cannot_be_found_are_none(
+    nvml: FakeNvml, log: RecordingLog, start: Callable[..., object]
+) -> None:
+    def fail() -> frozenset[int]:
+        raise PermissionError
+
+    nvml.says(*MACHINE)
+    start("", fail)
+    log.until_pushes(1)
+    assert log.uuids == [A, B, C]

@@ -16,6 +16,7 @@ import pynvml  # noqa: TID251 (its codes are compared with ours)
 import pytest
 
 from fastwrap import gpu
+from fastwrap.gpu import readings
 
 if TYPE_CHECKING:
     from gpu.conftest import FakeNvml, RecordingLog
@@ -44,21 +45,29 @@ ERRORS = sorted(name.removeprefix(PREFIX) for name in dir(pynvml) if name.starts
 CHILD = """
 import atexit, json, threading
 from fastwrap import gpu
+from fastwrap.gpu import readings
 
 class Log:
     told = threading.Event()
+    awake = threading.Event()
+    def share(self, path=None): pass
+    def begin(self): pass
     def devices(self, uuids): self.uuids = list(uuids)
-    def push(self, at_ns, used_bytes): self.say(uuids=self.uuids, used_bytes=list(used_bytes))
-    def unavailable(self, reason): self.say(reason=reason)
-    def wait(self, timeout_ns): return threading.Event().wait(timeout_ns / 1e9)
-    def in_flight(self): return False
+    def push(self, kind, at_ns, rows): self.say(uuids=self.uuids, kind=kind, rows=rows)
+    def failed(self, reason): self.say(reason=reason)
+    unavailable = failed
+    def wait(self, timeout_ns): return self.awake.wait(timeout_ns / 1e9)
+    def wake(self): self.awake.set()
+    def in_flight(self): return 0
+    def was_idle(self): return True
+    def forget_dead(self): pass
     def say(self, **what):
         if not self.told.is_set(): print(json.dumps(what), flush=True)
         self.told.set()
 
 # Runs after what the sampler registers: its thread must be gone before the interpreter is.
 atexit.register(lambda: print(any(thread.name == "fastwrap-gpu" for thread in threading.enumerate())))
-sampler = gpu.start_sampler("auto", Log())
+sampler = gpu.start_sampler("auto", Log(), gpu.Selection())
 assert Log.told.wait(20)
 """
 
@@ -85,8 +94,10 @@ def test_every_error_has_its_reason(
     assert reason in get_args(gpu.Reason)
 
 
-@pytest.mark.parametrize("function", ["nvmlDeviceGetCount_v2", "nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetUUID",
-                                      "nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetMigMode"])  # fmt: skip
+@pytest.mark.parametrize(
+    "function",
+    ["nvmlDeviceGetCount_v2", "nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetUUID", "nvmlDeviceGetMigMode"],
+)
 def test_an_error_at_any_step_of_the_start(
     nvml: FakeNvml, log: RecordingLog, start: Callable[[], gpu.GpuSampler], function: str
 ) -> None:
@@ -108,15 +119,14 @@ def test_no_memory_call_is_supported(nvml: FakeNvml, log: RecordingLog, start: C
 def test_a_gpu_lost_while_running_ends_the_sampling(
     nvml: FakeNvml, log: RecordingLog, start: Callable[[], gpu.GpuSampler], caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Call 1 asks for the version, so calls 2 to 4 are pushed.
-    nvml.says("gpu GPU-aaaa 1", "gpu GPU-bbbb 1", "error nvmlDeviceGetMemoryInfo_v2:GPU-bbbb 15 5")
-    log.begin()
+    nvml.says("gpu GPU-aaaa 1", "gpu GPU-bbbb 1", "error nvmlDeviceGetMemoryInfo_v2:GPU-bbbb 15 4")
+    log.begin_request()
     with caplog.at_level(logging.INFO, "fastwrap.gpu"):
         sampler = start()
         assert log.until_reason() == "gpu_lost"
         sampler.stop(DEADLINE_S)
     assert len(log.pushes) == 3
-    assert nvml.calls("nvmlDeviceGetMemoryInfo_v2:GPU-bbbb") == 5
+    assert nvml.calls("nvmlDeviceGetMemoryInfo_v2:GPU-bbbb") == 4
     assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
 
 
@@ -124,11 +134,13 @@ def test_a_gpu_lost_while_running_ends_the_sampling(
 def test_a_transient_error_only_leaves_a_gap(
     nvml: FakeNvml, log: RecordingLog, start: Callable[[], gpu.GpuSampler], code: int
 ) -> None:
-    nvml.says("gpu GPU-aaaa 1 10 20 30 40 50", f"error nvmlDeviceGetMemoryInfo_v2:GPU-aaaa {code} 3 4")
-    log.begin()
+    nvml.says("gpu GPU-aaaa 10 20 30 40 50", f"error nvmlDeviceGetMemoryInfo_v2:GPU-aaaa {code} 2 3")
+    log.begin_request()
     start()
     assert [used for _, [used] in log.until_pushes(3)] == [10, 20, 30]
-    assert nvml.calls("nvmlDeviceGetMemoryInfo_v2:GPU-aaaa") >= 6
+    assert nvml.calls("nvmlDeviceGetMemoryInfo_v2:GPU-aaaa") >= 5
+    reason = "sampler_stalled" if code == 10 else "unknown_error"
+    assert [rows[0][0] for rows in log.until_rounds("memory", 5)] == [10, reason, reason, 20, 30]
     assert not log.reasons
 
 
@@ -143,40 +155,21 @@ def test_a_transient_error_at_the_start_only_leaves_a_gap(
 def test_an_error_that_lasts_is_reported(
     nvml: FakeNvml, log: RecordingLog, start: Callable[[], gpu.GpuSampler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu, "_GIVE_UP_NS", 300_000_000)
+    monkeypatch.setattr(readings, "_GIVE_UP_NS", 300_000_000)
     nvml.says("gpu GPU-aaaa 1", "error nvmlDeviceGetMemoryInfo_v2 999 11")
-    log.begin()
+    log.begin_request()
     sampler = start()
     assert log.until_reason() == "unknown_error"
     sampler.stop(DEADLINE_S)
-    assert len(log.pushes) == 9
+    assert len(log.pushes) == 10
     assert (
         nvml.calls("nvmlDeviceGetMemoryInfo_v2") >= 12
     )  # more than one failure: the time counts from the last success
 
 
-def test_memory_falls_back_from_v2_to_v1(
-    nvml: FakeNvml, log: RecordingLog, start: Callable[[], gpu.GpuSampler], caplog: pytest.LogCaptureFixture
-) -> None:
-    nvml.says("gpu GPU-aaaa 1000", "reserved 912", "error nvmlDeviceGetMemoryInfo_v2 3")
-    with caplog.at_level(logging.INFO, "fastwrap.gpu"):
-        start()
-        assert log.until_pushes(1)[0][1] == [1912]
-    assert "'v1'" in caplog.text
-    assert nvml.calls("nvmlDeviceGetMemoryInfo_v2") == 1  # asked once, not in every round
-
-
-def test_memory_v2_leaves_out_what_the_driver_reserved(
-    nvml: FakeNvml, log: RecordingLog, start: Callable[[], gpu.GpuSampler]
-) -> None:
-    nvml.says("gpu GPU-aaaa 1000", "reserved 912")
-    start()
-    assert log.until_pushes(1)[0][1] == [1000]
-
-
 @pytest.mark.usefixtures("nvml")
 def test_off_reads_nothing(log: RecordingLog) -> None:
-    assert gpu.start_sampler("off", log) is None
+    assert gpu.start_sampler("off", log, gpu.Selection()) is None
     assert log.reasons == ["disabled"]
     assert not any(thread.name == "fastwrap-gpu" for thread in threading.enumerate())
 
@@ -186,7 +179,7 @@ def test_no_more_threads(log: RecordingLog, monkeypatch: pytest.MonkeyPatch) -> 
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert gpu.start_sampler("auto", log) is None
+    assert gpu.start_sampler("auto", log, gpu.Selection()) is None
     assert log.reasons == ["unknown_error"]
 
 
@@ -231,7 +224,8 @@ def test_a_library_of_the_system(
     script = tmp_path / "nvml.txt"
     script.write_text("gpu GPU-aaaa 1000\nreserved 912\n")
     said = child(clean_environment | {"LD_LIBRARY_PATH": str(tmp_path), "FAKE_NVML": str(script)})
-    assert said == {"uuids": ["GPU-aaaa"], "used_bytes": [used_bytes]}
+    rows = [[used_bytes, 912 if used_bytes == 1000 else "not_supported", 1 << 40]]
+    assert said == {"uuids": ["GPU-aaaa"], "kind": "memory", "rows": rows}
 
 
 def test_start_imports_nothing_of_nvml(clean_environment: dict[str, str]) -> None:

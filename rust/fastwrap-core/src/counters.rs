@@ -39,9 +39,9 @@ const CELLS_PER_ROUTE: usize =
 /// How many cells there are.
 pub const CELLS: usize = BUCKETS + ROUTES * CELLS_PER_ROUTE;
 
-/// Memory that holds the cells.
+/// Memory that holds cells, which processes may share.
 pub trait Cells: Send + Sync {
-    /// All [`CELLS`] of them.
+    /// All of them: [`CELLS`], where they are counters.
     fn cells(&self) -> &[AtomicU64];
 }
 

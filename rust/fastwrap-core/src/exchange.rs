@@ -96,7 +96,7 @@ impl Exchange {
                 profile: meter.profile(),
                 enrich: narrowed(meter.settings.enrich, request_headers),
                 began_ns: now_ns,
-                mark: meter.memory().mark(now_ns),
+                mark: meter.gpu().mark(now_ns),
                 engine_marks: meter.mark_engine(now_ns),
                 facts: Facts::default(),
                 upload: None,

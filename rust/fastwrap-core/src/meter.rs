@@ -1,11 +1,11 @@
 //! What all requests of a process share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::counters::Counters;
 use crate::enrich::Enrich;
-use crate::memory::MemoryLog;
+use crate::gpu::GpuLog;
 use crate::peak::PeakSince;
 use crate::profile::Profile;
 use crate::samples::{Mark, SampleLog, Window};
@@ -39,6 +39,14 @@ pub(crate) struct EngineMarks {
     host_memory: Result<Mark, &'static str>,
 }
 
+/// Whoever wants to know at once how many requests are in flight: samplers, which look where they begin and end.
+pub trait Onlooker: Send + Sync {
+    /// So many are in flight now; called under a lock, in the order of what happens.
+    fn count(&self, in_flight: u64);
+    /// It has changed; called without the lock.
+    fn wake(&self);
+}
+
 /// The shared state.
 pub struct Meter {
     /// The operator's choices.
@@ -48,11 +56,11 @@ pub struct Meter {
     profile: RwLock<Arc<Profile>>,
     /// The engine's JSON turned out to have another form than its profile says.
     other_form: AtomicBool,
-    memory: Mutex<MemoryLog>,
+    gpu: Mutex<GpuLog>,
     gauges: Mutex<SampleLog>,
     host_memory: Mutex<SampleLog>,
     in_flight: Mutex<PeakSince>,
-    on_edge: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    onlookers: RwLock<Vec<Arc<dyn Onlooker>>>,
 }
 
 impl std::fmt::Debug for Meter {
@@ -75,11 +83,11 @@ impl Meter {
             counters,
             profile: RwLock::default(),
             other_form: AtomicBool::new(false),
-            memory: Mutex::default(),
+            gpu: Mutex::default(),
             gauges: Mutex::new(SampleLog::new(GAUGES_STALE_NS)),
             host_memory: Mutex::new(SampleLog::new(HOST_MEMORY_STALE_NS)),
             in_flight: Mutex::default(),
-            on_edge: OnceLock::new(),
+            onlookers: RwLock::default(),
         }
     }
 
@@ -105,9 +113,9 @@ impl Meter {
         self.other_form.store(true, Ordering::Relaxed);
     }
 
-    /// The log of memory samples.
-    pub fn memory(&self) -> MutexGuard<'_, MemoryLog> {
-        lock(&self.memory)
+    /// The log of what the GPUs said.
+    pub fn gpu(&self) -> MutexGuard<'_, GpuLog> {
+        lock(&self.gpu)
     }
 
     /// The log of the engine's own gauges, in millionths: KV-cache usage, requests running, requests waiting.
@@ -120,10 +128,11 @@ impl Meter {
         lock(&self.host_memory)
     }
 
-    /// Calls `wake` whenever a request begins or ends, so that a sample can be taken there.
-    pub fn on_edge(&self, wake: Box<dyn Fn() + Send + Sync>) {
-        // A second sampler would be a mistake of the caller; the first one stays.
-        let _ = self.on_edge.set(wake);
+    /// Tells `onlooker`, too, whenever a request begins or ends.
+    pub fn add_onlooker(&self, onlooker: Arc<dyn Onlooker>) {
+        let mut onlookers = self.onlookers.write().unwrap_or_else(PoisonError::into_inner);
+        onlooker.count(self.in_flight());
+        onlookers.push(onlooker);
     }
 
     /// Requests in flight.
@@ -172,15 +181,15 @@ impl Meter {
     }
 
     fn step(&self, now_ns: u64, change: impl Fn(u64) -> u64) -> u64 {
+        let onlookers = self.onlookers.read().unwrap_or_else(PoisonError::into_inner);
         let count = {
             let mut in_flight = lock(&self.in_flight);
             let count = change(in_flight.last().unwrap_or(0));
             in_flight.push(now_ns, count);
+            onlookers.iter().for_each(|onlooker| onlooker.count(count));
             count
         };
-        if let Some(wake) = self.on_edge.get() {
-            wake();
-        }
+        onlookers.iter().for_each(|onlooker| onlooker.wake());
         count
     }
 }

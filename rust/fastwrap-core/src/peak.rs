@@ -26,11 +26,17 @@ impl PeakSince {
         self.falling.push_back((at_ns, value));
     }
 
+    /// The highest value pushed at or after `since_ns`, and when: the last time, if it was reached several times.
+    #[must_use]
+    pub fn highest(&self, since_ns: u64) -> Option<(u64, u64)> {
+        let first = self.falling.partition_point(|(at_ns, _)| *at_ns < since_ns);
+        self.falling.get(first).copied()
+    }
+
     /// The highest value pushed at or after `since_ns`.
     #[must_use]
     pub fn peak(&self, since_ns: u64) -> Option<u64> {
-        let first = self.falling.partition_point(|(at_ns, _)| *at_ns < since_ns);
-        self.falling.get(first).map(|(_, value)| *value)
+        self.highest(since_ns).map(|(_, value)| value)
     }
 
     /// The last value pushed.

@@ -106,6 +106,12 @@ pub struct Performance {
     pub engine: Engine,
     /// The memory of the engine's processes.
     pub host_memory: Option<HostMemory>,
+    /// Energy of all devices in the window, in joules.
+    pub energy_j: Option<f64>,
+    /// The request's share of it, in joules.
+    pub attributed_energy_j: Option<f64>,
+    /// That share over the tokens generated.
+    pub energy_per_output_token_j: Option<f64>,
     /// Each device.
     pub gpu: Option<Vec<Gpu>>,
     /// Highest number of requests in flight meanwhile.

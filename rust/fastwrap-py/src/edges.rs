@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fastwrap_core::meter::Meter;
+use fastwrap_core::meter::{Meter, Onlooker};
 use pyo3::prelude::*;
 
 /// Requests' beginnings and ends, counted.
@@ -26,14 +26,6 @@ impl Count {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake(&self) {
-        let mut state = self.lock();
-        state.edges += 1;
-        if std::mem::take(&mut state.waiting) {
-            self.changed.notify_all();
-        }
-    }
-
     /// Waits until there are more edges than `seen`; returns how many there are.
     fn wait(&self, seen: u64, timeout: Duration) -> u64 {
         let waited = self.changed.wait_timeout_while(self.lock(), timeout, |state| {
@@ -41,6 +33,18 @@ impl Count {
             state.edges == seen
         });
         waited.unwrap_or_else(PoisonError::into_inner).0.edges
+    }
+}
+
+impl Onlooker for Count {
+    fn count(&self, _: u64) {}
+
+    fn wake(&self) {
+        let mut state = self.lock();
+        state.edges += 1;
+        if std::mem::take(&mut state.waiting) {
+            self.changed.notify_all();
+        }
     }
 }
 
@@ -53,24 +57,17 @@ pub(crate) struct Edges {
 }
 
 impl Edges {
-    /// Begins to count; once a meter.
+    /// Begins to count.
     pub(crate) fn of(meter: Arc<Meter>) -> Self {
         let count = Arc::new(Count::default());
-        let wake = Arc::clone(&count);
-        meter.on_edge(Box::new(move || wake.wake()));
-        Self { meter, count, seen: AtomicU64::default() }
-    }
-
-    /// The same for another sampler.
-    pub(crate) fn another(&self) -> Self {
-        let (meter, count) = (Arc::clone(&self.meter), Arc::clone(&self.count));
+        meter.add_onlooker(Arc::<Count>::clone(&count));
         Self { meter, count, seen: AtomicU64::default() }
     }
 }
 
 #[pymethods]
 impl Edges {
-    pub(crate) fn in_flight(&self) -> bool {
+    fn in_flight(&self) -> bool {
         self.meter.in_flight() > 0
     }
 
@@ -78,7 +75,7 @@ impl Edges {
         self.count.wake();
     }
 
-    pub(crate) fn wait(&self, py: Python<'_>, timeout_ns: u64) -> bool {
+    fn wait(&self, py: Python<'_>, timeout_ns: u64) -> bool {
         let seen = self.seen.load(Ordering::Relaxed);
         let edges = py.detach(|| self.count.wait(seen, Duration::from_nanos(timeout_ns)));
         self.seen.store(edges, Ordering::Relaxed);

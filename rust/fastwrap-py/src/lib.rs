@@ -2,14 +2,15 @@
 //!
 //! Its Python face is written down in `python/fastwrap/_native.pyi`, where the docstrings live.
 
+mod bell;
 mod bench;
 mod cells;
 mod convert;
 mod edges;
 mod engine;
 mod exchange;
+mod gpu;
 mod measured;
-mod memory;
 mod meter;
 mod reactor;
 mod relay;
@@ -24,7 +25,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<edges::Edges>()?;
     module.add_class::<exchange::Exchange>()?;
     module.add_class::<measured::Measured>()?;
-    module.add_class::<memory::MemoryLog>()?;
+    module.add_class::<gpu::GpuLog>()?;
     module.add_class::<meter::Meter>()?;
     module.add_class::<relay::Relay>()?;
     module.add_class::<samples::Samples>()?;

@@ -15,15 +15,14 @@ use pyo3::prelude::*;
 use crate::cells;
 use crate::convert::{Headers, request_head};
 use crate::edges::Edges;
+use crate::gpu::GpuLog;
 use crate::measured::Measured;
-use crate::memory::MemoryLog;
 use crate::samples::Samples;
 
 #[pyclass(frozen, module = "fastwrap._native")]
 pub(crate) struct Meter {
     pub(crate) core: Arc<CoreMeter>,
-    memory: Py<MemoryLog>,
-    edges: Edges,
+    gpu: Py<GpuLog>,
     counters_directory: Option<PathBuf>,
 }
 
@@ -80,14 +79,13 @@ impl Meter {
             core.gauges().share(cells::open_board(directory, "gauges")?);
             core.host_memory().share(cells::open_board(directory, "host_memory")?);
         }
-        let edges = Edges::of(Arc::clone(&core));
-        let memory = Py::new(py, MemoryLog::new(Arc::clone(&core), edges.another()))?;
-        Ok(Self { core, memory, edges, counters_directory })
+        let gpu = Py::new(py, GpuLog::new(Arc::clone(&core)))?;
+        Ok(Self { core, gpu, counters_directory })
     }
 
     #[getter]
-    fn memory(&self, py: Python<'_>) -> Py<MemoryLog> {
-        self.memory.clone_ref(py)
+    fn gpu(&self, py: Python<'_>) -> Py<GpuLog> {
+        self.gpu.clone_ref(py)
     }
 
     #[getter]
@@ -101,7 +99,7 @@ impl Meter {
     }
 
     fn edges(&self) -> Edges {
-        self.edges.another()
+        Edges::of(Arc::clone(&self.core))
     }
 
     #[getter]

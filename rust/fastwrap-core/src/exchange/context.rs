@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::assembled::AsStream;
 use crate::enrich::Enrich;
-use crate::memory::Mark;
+use crate::gpu::Mark;
 use crate::meter::{EngineMarks, Meter};
 use crate::performance::{EngineNumbers, Outcome, Performance, milliseconds};
 use crate::profile::Profile;
@@ -74,7 +74,7 @@ impl Context {
         }
         let mark = self.mark.as_ref().map_err(|reason| *reason);
         let now_ns = self.now_ns;
-        performance.set_memory(mark.and_then(|mark| self.meter.memory().window(mark, now_ns)));
+        performance.set_gpu(mark.and_then(|mark| self.meter.gpu().window(mark, now_ns)));
         performance.set_engine(self.engine.take());
         let [gauges, host_memory] = self.meter.engine_windows(&self.engine_marks, now_ns);
         performance.set_gauges(gauges);

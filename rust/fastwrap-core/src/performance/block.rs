@@ -1,6 +1,6 @@
 //! Writes the block. Its names need no escaping, which is most of what a general serialiser would look for.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::Performance;
 
@@ -10,6 +10,12 @@ const USUAL_BYTES: usize = 2048;
 /// Why fields are null.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reasons(Vec<(&'static str, &'static str)>);
+
+impl Serialize for Reasons {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
+}
 
 impl Reasons {
     pub(super) fn insert(&mut self, field: &'static str, reason: &'static str) {
@@ -75,7 +81,8 @@ pub(super) fn write(performance: &Performance) -> serde_json::Result<Vec<u8>> {
         latency_ms ttft_ms tpot_ms memory_delta_mb peak_memory_mb memory_start_mb memory_end_mb
         first_byte_ms first_chunk_ms first_answer_ms inter_chunk_ms chunks
         prompt_tokens completion_tokens reasoning_tokens token_source output_tokens_per_second
-        proxy_overhead_ms engine host_memory gpu concurrent_requests measured_as backend request_id outcome
+        proxy_overhead_ms engine host_memory energy_j attributed_energy_j energy_per_output_token_j gpu
+        concurrent_requests measured_as backend request_id outcome
     }
     object.0.push(b'}');
     Ok(object.0)

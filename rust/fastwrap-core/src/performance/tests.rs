@@ -1,4 +1,4 @@
-use crate::memory::{DeviceWindow, Window};
+use crate::gpu::{DeviceWindow, Energy, EnergyMethod, Memory, Summary, Window};
 use serde_json::json;
 
 use super::*;
@@ -11,7 +11,7 @@ use serde_json::Value;
 const MS: u64 = 1_000_000;
 
 /// Every field, in the order in which it is written.
-const FIELDS: [&str; 27] = [
+const FIELDS: [&str; 30] = [
     "latency_ms",
     "ttft_ms",
     "tpot_ms",
@@ -32,6 +32,9 @@ const FIELDS: [&str; 27] = [
     "proxy_overhead_ms",
     "engine",
     "host_memory",
+    "energy_j",
+    "attributed_energy_j",
+    "energy_per_output_token_j",
     "gpu",
     "concurrent_requests",
     "measured_as",
@@ -58,7 +61,7 @@ fn timeline(texts_ms: &[u64], usage: Option<Usage>) -> Timeline {
 fn block(timeline: &Timeline, streamed: bool) -> Value {
     let mut performance = Performance::default();
     performance.set_timeline(timeline, streamed);
-    performance.set_memory(Err("no_gpu"));
+    performance.set_gpu(Err("no_gpu"));
     performance.set_engine(None);
     performance.set_host_memory(Err("engine_remote"));
     performance.without("proxy_overhead_ms", "not_sent");
@@ -150,33 +153,61 @@ fn every_null_has_its_reason() {
     }
 }
 
-#[test]
-fn memory_is_in_mib_and_per_device() {
-    let device = |uuid: &str, start_bytes, peak_bytes, end_bytes| DeviceWindow {
+/// A device of which everything is known.
+fn device(uuid: &str) -> DeviceWindow {
+    let summary = |mean, peak| Ok(Summary { mean, peak });
+    DeviceWindow {
         uuid: uuid.into(),
-        start_bytes,
-        end_bytes,
-        peak_bytes,
-    };
-    let mut performance = Performance::default();
-    performance.set_memory(Ok(Window {
-        total: device("", 3 << 20, 9 << 20, 1 << 20),
-        devices: vec![device("GPU-1", 3 << 20, (9 << 20) + 1024, 1 << 20)],
-        samples: 4,
-        interval_ns: Some(20 * MS),
-    }));
+        memory: Ok(Memory {
+            start_bytes: 3 << 20,
+            end_bytes: 1 << 20,
+            peak_bytes: (9 << 20) + 1024,
+        }),
+        reserved_bytes: Ok(512 << 20),
+        energy: Ok(Energy {
+            device_uj: 400_000_000,
+            attributed_uj: 100_000_400,
+            window_ns: 800 * MS,
+            method: EnergyMethod::Counter,
+        }),
+        power_mw: summary(450_500.0, 700_000),
+        power_method: Ok("instant"),
+        utilization_percent: summary(62.5, 99),
+        temperature_c: summary(60.5, 61),
+        sm_clock_mhz: summary(1900.5, 1980),
+        throttle_reasons: Ok(vec!["sw_power_cap"]),
+    }
+}
+
+fn window(devices: Vec<DeviceWindow>) -> Window {
+    let total = Memory { start_bytes: 3 << 20, end_bytes: 1 << 20, peak_bytes: 9 << 20 };
+    let interval_ns = Some(20 * MS);
+    Window { total: Ok(total), devices, samples: 4, interval_ns, largest_gap_ns: 31 * MS }
+}
+
+#[test]
+fn what_a_gpu_did_is_said_in_the_units_of_the_names() {
+    let mut performance = Performance { completion_tokens: Some(30), ..Performance::default() };
+    performance.set_gpu(Ok(window(vec![device("GPU-1")])));
     assert_eq!(performance.memory_delta_mb, Some(-2.0), "memory may fall");
     assert_eq!(performance.peak_memory_mb, Some(9.0));
+    assert_eq!(performance.energy_j, Some(400.0));
+    assert_eq!(performance.attributed_energy_j, Some(100.0));
+    assert_eq!(performance.energy_per_output_token_j, Some(3.333_347));
     assert!(performance.unavailable.is_empty());
     let block: Value = serde_json::from_slice(&performance.to_json()).unwrap();
     let wanted = json!({
         "uuid": "GPU-1", "memory_start_mb": 3.0, "memory_end_mb": 1.0, "memory_peak_mb": 9.001,
-        "memory_delta_mb": -2.0, "samples": 4, "sample_interval_ms": 20.0,
+        "memory_delta_mb": -2.0, "memory_reserved_mb": 512.0, "samples": 4, "sample_interval_ms": 20.0,
+        "largest_gap_ms": 31.0, "energy_j": 400.0, "attributed_energy_j": 100.0, "energy_window_ms": 800.0,
+        "energy_method": "counter", "power_mean_w": 450.5, "power_peak_w": 700.0, "power_method": "instant",
+        "utilization": 0.625, "temperature_max_c": 61, "sm_clock_mean_mhz": 1900.5,
+        "throttle_reasons": ["sw_power_cap"], "unavailable": {},
     });
     assert_eq!(block["gpu"], json!([wanted]));
 }
 
-fn window(series: [Option<[u64; 3]>; 3], samples: u64) -> samples::Window {
+fn sampled(series: [Option<[u64; 3]>; 3], samples: u64) -> samples::Window {
     let span = |[start, peak, end]: [u64; 3]| samples::Span { start, peak, end };
     samples::Window { series: series.map(|series| series.map(span)), samples }
 }
@@ -193,7 +224,7 @@ fn gauges_stand_beside_what_the_engine_says_of_the_request() {
         ..Profile::default()
     };
     let numbers = EngineNumbers::read(&profile, br#"{"timings":{"a":7}}"#);
-    let all = window(
+    let all = sampled(
         [
             Some([0, 250_000, 123_456]),
             Some([0, 3_000_000, 1_000_000]),
@@ -243,7 +274,7 @@ fn gauges_stand_beside_what_the_engine_says_of_the_request() {
 fn a_gauge_that_the_engine_does_not_have_is_null_with_its_reason() {
     let mut performance = Performance::default();
     performance.set_engine(None);
-    performance.set_gauges(Ok(window([None, Some([0; 3]), Some([0; 3])], 1)));
+    performance.set_gauges(Ok(sampled([None, Some([0; 3]), Some([0; 3])], 1)));
     let block = written(&performance);
     assert_eq!(block["engine"]["kv_cache_usage"], Value::Null);
     assert_eq!(block["unavailable"], json!({"engine.kv_cache_usage": "not_offered"}));
@@ -254,12 +285,70 @@ fn the_memory_of_the_engines_processes_has_names_of_its_own() {
     let mut performance = Performance::default();
     let mib = 1 << 20;
     let rss = Some([3 * mib, 9 * mib + 1024, mib]);
-    performance.set_host_memory(Ok(window([rss, Some([2, 3, 2]), None], 5)));
+    performance.set_host_memory(Ok(sampled([rss, Some([2, 3, 2]), None], 5)));
     let wanted = json!({
         "rss_start_mb": 3.0, "rss_end_mb": 1.0, "rss_peak_mb": 9.001, "rss_delta_mb": -2.0,
         "processes": 3, "samples": 5,
     });
     assert_eq!(written(&performance)["host_memory"], wanted);
+}
+
+#[test]
+fn every_null_of_a_gpu_has_its_reason() {
+    let broken = DeviceWindow {
+        uuid: "MIG-1".into(),
+        memory: Err("not_supported"),
+        reserved_bytes: Err("version_mismatch"),
+        energy: Err("mig_unsupported"),
+        power_mw: Err("gpu_lost"),
+        power_method: Err("gpu_lost"),
+        utilization_percent: Err("mig_unsupported"),
+        temperature_c: Err("no_permission"),
+        sm_clock_mhz: Err("window_too_short"),
+        throttle_reasons: Err("unknown_error"),
+    };
+    let mut performance = Performance { completion_tokens: Some(30), ..Performance::default() };
+    let lacking = Window { samples: 0, interval_ns: None, ..window(vec![device("GPU-1"), broken]) };
+    performance.set_gpu(Ok(Window { total: Err("not_supported"), ..lacking }));
+    let block: Value = serde_json::from_slice(&performance.to_json()).unwrap();
+    let members = block["gpu"][1].as_object().unwrap();
+    let nulls = members.iter().filter(|(_, value)| value.is_null()).map(|(key, _)| key.as_str());
+    let reasons = members["unavailable"].as_object().unwrap();
+    let (mut nulls, mut reasons): (Vec<_>, Vec<_>) =
+        (nulls.collect(), reasons.keys().map(String::as_str).collect());
+    nulls.sort_unstable();
+    reasons.sort_unstable();
+    assert_eq!(nulls, reasons);
+    assert_eq!(members["unavailable"]["energy_window_ms"], "mig_unsupported");
+    assert_eq!(members["unavailable"]["memory_reserved_mb"], "version_mismatch");
+    assert_eq!(members["unavailable"]["sample_interval_ms"], "window_too_short");
+    for (field, reason) in [
+        ("peak_memory_mb", "not_supported"),
+        ("memory_start_mb", "not_supported"),
+        ("energy_j", "mig_unsupported"),
+        ("attributed_energy_j", "mig_unsupported"),
+        ("energy_per_output_token_j", "mig_unsupported"),
+    ] {
+        assert_eq!((&block[field], &block["unavailable"][field]), (&Value::Null, &json!(reason)));
+    }
+}
+
+#[test]
+fn energy_per_token_needs_tokens() {
+    let known = Some("usage");
+    for (tokens, source, reason) in
+        [(Some(0), known, "no_tokens"), (None, known, "not_reported"), (None, None, "no_usage")]
+    {
+        let mut performance = Performance {
+            completion_tokens: tokens,
+            token_source: source,
+            ..Performance::default()
+        };
+        performance.set_gpu(Ok(window(vec![device("GPU-1"), device("GPU-2")])));
+        assert_eq!(performance.energy_j, Some(800.0), "the sum over the devices");
+        let block: Value = serde_json::from_slice(&performance.to_json()).unwrap();
+        assert_eq!(block["unavailable"], json!({ "energy_per_output_token_j": reason }));
+    }
 }
 
 #[test]
