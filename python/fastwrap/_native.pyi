@@ -311,6 +311,7 @@ class Meter:
         engine_member: str | None,
         engine_member_with_usage: bool,
         engine_fields: Sequence[tuple[str, str, float]],
+        engine_headers: Sequence[tuple[str, str, float]],
         json_form: tuple[str, str, str, str | None] | None,
     ) -> None:
         """Say what the engine is, for requests that begin from now on (see ``fastwrap.backends``).

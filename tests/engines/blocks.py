@@ -50,6 +50,24 @@ def _check_tokens(block: Json, usage: Json) -> None:
         assert block["output_tokens_per_second"] == pytest.approx(tokens / block["latency_ms"] * 1000, rel=0.01)
 
 
+#: What a starved machine may do to an engine's pace: it reads a whole answer in one go.
+_NO_PACE = ("all_in_one_read", "fewer_than_2_chunks")
+
+
+def check_choices(block: Json) -> None:
+    """Check what the block of a stream of two choices says of them; both had text."""
+    choices = block["choices"]
+    assert [choice["index"] for choice in choices] == [0, 1]
+    assert min(choice["ttft_ms"] for choice in choices) == block["ttft_ms"]
+    assert sum(choice["chunks"] for choice in choices) == block["chunks"]
+    tokens = block["completion_tokens"] - len(choices)
+    if block["tpot_ms"] is None:
+        assert block["unavailable"]["tpot_ms"] in _NO_PACE
+    else:
+        spans = sum(block["latency_ms"] - choice["ttft_ms"] for choice in choices)
+        assert 0 < block["tpot_ms"] * tokens <= spans + tokens * ROUNDING_MS
+
+
 def check_stream(block: Json, site: Site, usage: Json) -> None:
     """Check what a stream's block says besides; `usage` is of the same answer."""
     check(block, site, usage, float("inf"))
@@ -57,8 +75,8 @@ def check_stream(block: Json, site: Site, usage: Json) -> None:
     assert block["first_byte_ms"] <= block["first_chunk_ms"] <= ttft <= latency
     assert block["first_answer_ms"] >= ttft
     assert block["chunks"] >= 1
-    if tpot is None:  # a starved machine may read a whole answer in one go
-        assert block["unavailable"]["tpot_ms"] in ("all_in_one_read", "fewer_than_2_chunks")
+    if tpot is None:
+        assert block["unavailable"]["tpot_ms"] in _NO_PACE
         return
     gaps = block["completion_tokens"] - 1
     assert tpot * gaps <= latency - ttft + gaps * ROUNDING_MS

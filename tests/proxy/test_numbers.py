@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from proxy.blocks import Block, block_of
+from proxy.blocks import Block, block_of, without_blocks
 from proxy.client import Answer, ask, post, stream, stream_open
 from proxy.conftest import Serve
 from proxy.processes import Proxy, until
@@ -114,6 +115,26 @@ def test_tpot_counts_tokens_not_chunks(proxy: Proxy, engine: ScriptedEngine) -> 
     assert (PAUSE_MS - 1) / 8 <= block["tpot_ms"] <= (PAUSE_MS + SLACK_MS) / 8
 
 
+def test_choices_are_told_one_by_one(proxy: Proxy, engine: ScriptedEngine) -> None:
+    words = [delta("a"), delta("b", index=1), delta("c"), delta("d", index=1)]
+    block, _ = measured(proxy, engine, *words, delta(finish="stop"), usage(6) + DONE)
+    assert block["choices"] == [
+        {"index": 0, "ttft_ms": about(1), "chunks": 2},
+        {"index": 1, "ttft_ms": about(2), "chunks": 2},
+    ]
+    assert block["ttft_ms"] == about(1)
+    assert (2 * PAUSE_MS - 1) / 2 <= block["tpot_ms"] <= (2 * PAUSE_MS + SLACK_MS) / 2
+
+
+def test_tokens_of_the_first_chunk_count_for_nothing_where_they_are_told(proxy: Proxy, engine: ScriptedEngine) -> None:
+    def counted(word: str, tokens: int) -> bytes:
+        counts = {"prompt_tokens": 3, "completion_tokens": tokens}
+        return event({"choices": [{"index": 0, "delta": {"content": word}}], "usage": counts})
+
+    block, _ = measured(proxy, engine, counted("abc", 7), counted("d", 8), delta(finish="stop"), usage(9) + DONE)
+    assert PAUSE_MS - 1 <= block["tpot_ms"] <= PAUSE_MS + SLACK_MS
+
+
 @pytest.mark.parametrize(
     ("pieces", "reason"),
     [
@@ -121,7 +142,7 @@ def test_tpot_counts_tokens_not_chunks(proxy: Proxy, engine: ScriptedEngine) -> 
         ([delta("ab"), delta(finish="stop"), usage(2) + DONE], "fewer_than_2_chunks"),
         ([delta("a"), delta("b"), delta(finish="stop") + DONE], "no_usage"),
         ([delta(finish="stop"), usage(0) + DONE], "no_text"),
-        ([delta("a"), delta("b", index=1), delta(finish="stop"), usage(2) + DONE], "several_choices"),
+        ([delta("a"), delta("b", index=1), delta(finish="stop"), usage(4) + DONE], "fewer_than_2_chunks"),
     ],
 )
 def test_null_has_a_reason(proxy: Proxy, engine: ScriptedEngine, pieces: list[bytes], reason: str) -> None:
@@ -153,6 +174,79 @@ def test_json_takes_its_time(proxy: Proxy, engine: ScriptedEngine) -> None:
     block = block_of(post(proxy.url))
     assert (block["first_byte_ms"], block["latency_ms"]) == (about(2), about(3))
     assert block["output_tokens_per_second"] == pytest.approx(4e3 / block["latency_ms"], rel=0.01)
+
+
+_SGLANG = {"queue_time": 0.0006, "first_token_latency": 0.02, "e2e_latency": 0.03, "decode_throughput": 296.03112}
+_DYNAMO = {"request_received_ms": 1777312800000, "prefill_wait_time_ms": 1.5, "ttft_ms": 20, "total_time_ms": 30}
+
+
+@pytest.mark.parametrize(
+    ("backend", "headers", "members", "numbers"),
+    [
+        (
+            "tgi",
+            {"x-queue-time": "1", "x-inference-time": "28", "x-validation-time": "0", "x-total-time": "30"},
+            {},
+            {"validation_ms": 0, "queue_ms": 1, "inference_ms": 28, "latency_ms": 30},
+        ),
+        (
+            "sglang",
+            {},
+            {"choices": [{"index": 0, "message": {"content": "a"}, "meta_info": _SGLANG}]},
+            {"queue_ms": 0.6, "ttft_ms": 20.0, "latency_ms": 30.0, "output_tokens_per_second": 296.031},
+        ),
+        (
+            "openai",
+            {},
+            {"nvext": {"worker_id": 7, "timing": _DYNAMO}},
+            {"queue_ms": 1.5, "ttft_ms": 20, "latency_ms": 30},
+        ),
+        (
+            "vllm",
+            {},
+            {
+                "metrics": {
+                    "time_to_first_token_ms": 20.0,
+                    "speculative_decoding": {"draft_acceptance_rate": 0.5, "num_accepted_draft_tokens": 4},
+                }
+            },
+            {"ttft_ms": 20.0, "accepted_draft_tokens": 4, "draft_acceptance_rate": 0.5},
+        ),
+    ],
+)
+def test_what_the_engine_says_is_read_compared_and_left_in_place(
+    served: Serve,
+    engine: ScriptedEngine,
+    backend: str,
+    headers: dict[str, str],
+    members: dict[str, Any],
+    numbers: dict[str, float],
+) -> None:
+    body = json.dumps({"choices": [], **members}).encode()
+
+    def answer(turn: Turn) -> None:
+        turn.pause(PAUSE_S)
+        told = [("content-type", "application/json"), ("content-length", str(len(body))), *headers.items()]
+        turn.head(200, told)
+        turn.write(body)
+
+    engine.use(answer)
+    proxy = served(engine.url, "--backend", backend)
+    told = post(proxy.url)
+    rest, blocks = without_blocks(told.body)
+    assert json.loads(rest) == json.loads(body)
+    assert headers.items() <= dict(told.headers).items()
+    block = blocks[0]
+    if "latency_ms" in numbers:
+        numbers = {**numbers, "latency_difference_ms": round(block["latency_ms"] - 30, 3)}
+    assert block["engine"] == numbers
+
+
+def test_the_engines_time_to_first_token_is_compared_with_ours(served: Serve, engine: ScriptedEngine) -> None:
+    told = event({"choices": [], "usage": {"completion_tokens": 2}, "metrics": {"time_to_first_token_ms": 2.5}})
+    proxy = served(engine.url, "--backend", "vllm")
+    block, _ = measured(proxy, engine, delta("a"), delta("b"), delta(finish="stop"), told + DONE)
+    assert block["engine"] == {"ttft_ms": 2.5, "ttft_difference_ms": round(block["ttft_ms"] - 2.5, 3)}
 
 
 def test_the_clock_starts_with_the_requests_last_byte(proxy: Proxy, engine: ScriptedEngine) -> None:

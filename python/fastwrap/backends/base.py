@@ -57,9 +57,11 @@ class Backend:
         usage_per_choice: With ``n`` > 1 every choice gets usage of its own.
         usage_in_chunks: Who asks for usage gets it in every chunk, not only in one of its own.
         closes_after_stream: It closes the connection after a stream, though it promised to keep it.
-        engine_member: The member of an answer, or of a chunk, that holds the engine's own numbers.
+        engine_member: The member of an answer, or of a chunk, that holds the engine's own numbers; ``a.b`` if it lies
+            in ``a``, an object or a list of one.
         engine_member_with_usage: In a stream that member comes only to those who ask for usage.
-        engine_fields: Which of them are taken over: its name, the name under ``engine``, and a factor.
+        engine_fields: Which of them are taken over: its name, or ``a.b``; the name under ``engine``; a factor.
+        engine_headers: The same of those in the headers of an answer.
         json_form: How its JSON answers are made of its streams; None if its streams do not tell all that its JSON does.
         metrics_path: Its page of gauges in Prometheus' format. Reading it must take nothing from other readers.
         gauges: Which of them are taken over: its name, and one of ``fastwrap.gauges.NAMES``.
@@ -76,6 +78,7 @@ class Backend:
     engine_member: str | None = None
     engine_member_with_usage: bool = False
     engine_fields: tuple[tuple[str, str, float], ...] = ()
+    engine_headers: tuple[tuple[str, str, float], ...] = ()
     json_form: JsonForm | None = None
     metrics_path: str = "/metrics"
     gauges: tuple[tuple[str, str], ...] = ()
@@ -92,6 +95,7 @@ class Backend:
             engine_member=self.engine_member,
             engine_member_with_usage=self.engine_member_with_usage,
             engine_fields=self.engine_fields,
+            engine_headers=self.engine_headers,
             json_form=self.json_form.row() if self.json_form else None,
         )
 

@@ -109,6 +109,9 @@ BACKEND = Backend(
         ("generation_time_ms", "generation_ms", 1.0),
         ("mean_itl_ms", "tpot_ms", 1.0),
         ("tokens_per_second", "output_tokens_per_second", 1.0),
+        ("speculative_decoding.num_accepted_draft_tokens", "accepted_draft_tokens", 1.0),
+        ("speculative_decoding.draft_acceptance_rate", "draft_acceptance_rate", 1.0),
+        ("speculative_decoding.mean_acceptance_length", "mean_acceptance_length", 1.0),
     ),
     json_form=_JSON_FORM,
     gauges=(

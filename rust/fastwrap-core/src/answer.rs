@@ -1,5 +1,6 @@
 //! Reads a whole JSON answer in one pass: what it says, and where the block fits in.
 
+use crate::event::ErrorType;
 use crate::json::{Scanner, is_key};
 use crate::performance::EngineNumbers;
 use crate::profile::Profile;
@@ -16,8 +17,8 @@ pub struct Answer {
     pub usage: Option<Usage>,
     /// The engine's own numbers.
     pub engine: Option<EngineNumbers>,
-    /// It is an error, though its status was a success.
-    pub is_error: bool,
+    /// It is an error, though its status was a success: its `type`, or else its `code`, empty if it has neither.
+    pub error: Option<String>,
 }
 
 impl Answer {
@@ -28,20 +29,25 @@ impl Answer {
     pub fn read(text: &[u8], profile: &Profile) -> Result<Self, Refusal> {
         let mut usage = None;
         let mut engine = None;
-        let mut is_error = false;
+        let mut error = None;
+        let mut flat = ErrorType::default();
+        let mut is_flat_error = false;
         let layout = Layout::read(text, &BLOCK_NAMES, |key, value| {
             if is_key(key, "usage") {
                 usage = Usage::read(&mut Scanner::new(value)).ok().flatten();
             } else if is_key(key, "error") {
-                is_error |= value != b"null";
-            } else if is_key(key, "object") || is_key(key, "type") {
+                error = ErrorType::read(&mut Scanner::new(value)).ok().flatten();
+            } else if (is_key(key, "object") || is_key(key, "type")) && value == b"\"error\"" {
                 // SGLang's errors are flat, with `object`; those of the Messages API have `type`.
-                is_error |= value == b"\"error\"";
-            } else if profile.engine_member.as_deref().is_some_and(|member| is_key(key, member)) {
-                engine = EngineNumbers::of(profile, value);
+                is_flat_error = true;
+            } else if let Some(numbers) = EngineNumbers::read_member(profile, key, value) {
+                engine = Some(numbers);
+            } else {
+                flat.member(key, value);
             }
         })?;
-        Ok(Self { layout, usage, engine, is_error })
+        let error = error.or_else(|| is_flat_error.then_some(flat)).map(ErrorType::text);
+        Ok(Self { layout, usage, engine, error })
     }
 }
 
@@ -55,19 +61,22 @@ mod tests {
 
     #[test]
     fn errors_of_every_shape_are_seen() {
-        for text in [
-            r#"{"error":{"message":"m"}}"#,
-            r#"{"error":"m"}"#,
-            r#"{"object":"error","message":"m"}"#,
-            r#"{"type":"error","error":{"type":"t"}}"#,
-            r#"{"\u0065rror":1}"#,
+        for (text, wanted) in [
+            (r#"{"error":{"message":"m"}}"#, Some("")),
+            (r#"{"error":{"message":"m","code":7}}"#, Some("7")),
+            (r#"{"error":"m"}"#, Some("")),
+            (
+                r#"{"object":"error","message":"m","type":"BadRequest","code":400}"#,
+                Some("BadRequest"),
+            ),
+            (r#"{"type":"error","error":{"type":"t"}}"#, Some("t")),
+            (r#"{"type":"error","message":"m"}"#, Some("")),
+            (r#"{"\u0065rror":1}"#, Some("")),
+            (r#"{"error":null}"#, None),
+            (r#"{"object":"chat.completion","type":"t"}"#, None),
+            (r#"{"choices":[{"error":1}]}"#, None),
         ] {
-            assert!(read(text).is_error, "{text}");
-        }
-        for text in
-            [r#"{"error":null}"#, r#"{"object":"chat.completion"}"#, r#"{"choices":[{"error":1}]}"#]
-        {
-            assert!(!read(text).is_error, "{text}");
+            assert_eq!(read(text).error.as_deref(), wanted, "{text}");
         }
     }
 

@@ -1,20 +1,25 @@
 //! Reads from one event, or one JSON answer, the few things the timeline needs, without building a tree.
 
+mod error_type;
 mod series;
 
 use std::ops::Range;
 
+pub(crate) use self::error_type::ErrorType;
 pub use self::series::Series;
 use crate::json::{Kind, Scanner, SyntaxError};
 use crate::usage::Usage;
 
-/// A set of choice indices; indices from 63 on share the last place.
+/// The place that all indices from here on share.
+const LAST_PLACE: usize = 63;
+
+/// A set of choice indices.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ChoiceSet(u64);
 
 impl ChoiceSet {
     fn insert(&mut self, index: u64) {
-        self.0 |= 1 << index.min(63);
+        self.0 |= 1 << index.min(LAST_PLACE as u64);
     }
 
     /// Adds every index of `other`.
@@ -26,6 +31,24 @@ impl ChoiceSet {
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// Whether `index` is in the set.
+    #[must_use]
+    pub fn contains(self, index: usize) -> bool {
+        index <= LAST_PLACE && self.0 & (1 << index) != 0
+    }
+
+    /// The greatest index in the set.
+    #[must_use]
+    pub fn last(self) -> Option<usize> {
+        self.0.checked_ilog2().map(|index| index as usize)
+    }
+
+    /// Whether an index shares its place with others.
+    #[must_use]
+    pub fn is_crowded(self) -> bool {
+        self.contains(LAST_PLACE)
     }
 
     /// How many indices are in the set.
@@ -63,7 +86,7 @@ pub struct Reading {
     pub finished: ChoiceSet,
     /// Its token counts.
     pub usage: Option<Usage>,
-    /// It is an error; the value is the error's `type` or `code`, empty if it has none.
+    /// It is an error; the value is the error's `type`, or else its `code`, empty if it has neither.
     pub error: Option<String>,
     /// It is the stream's last event with a JSON object.
     pub last: bool,
@@ -73,7 +96,13 @@ impl Reading {
     /// Whether it carries generated text of any sort.
     #[must_use]
     pub fn has_text(&self) -> bool {
-        !(self.answer.is_empty() && self.reasoning.is_empty() && self.tool_call.is_empty())
+        !self.text().is_empty()
+    }
+
+    /// Choices with generated text of any sort.
+    #[must_use]
+    pub fn text(&self) -> ChoiceSet {
+        ChoiceSet(self.answer.0 | self.reasoning.0 | self.tool_call.0)
     }
 
     /// Whether it carries token counts and no choice: the chunk that `include_usage` asks for.
@@ -152,6 +181,8 @@ fn read_choices_event(
     reading: &mut Reading,
     place: &mut Place,
 ) -> Result<(), SyntaxError> {
+    let mut flat = ErrorType::default();
+    let mut is_error = false;
     scanner.enter_object()?;
     while let Some(key) = scanner.next_key()? {
         match key {
@@ -165,15 +196,12 @@ fn read_choices_event(
             b"usage" => reading.usage = Usage::read(scanner)?,
             b"error" => read_error(scanner, reading)?,
             // SGLang's chat errors are flat: {"object":"error","message":…,"type":…,"code":…}.
-            b"object" if scanner.kind()? == Kind::String => {
-                if scanner.string()? == b"error" {
-                    reading.error.get_or_insert_default();
-                }
-            }
-            _ => {
-                scanner.value()?;
-            }
+            b"object" => is_error = scanner.value()? == b"\"error\"",
+            _ => flat.member(key, scanner.value()?),
         }
+    }
+    if is_error {
+        reading.error.get_or_insert_with(|| flat.text());
     }
     Ok(())
 }
@@ -269,29 +297,9 @@ fn has_call(scanner: &mut Scanner<'_>, place: &mut Place) -> Result<bool, Syntax
     Ok(found)
 }
 
-/// Longest error type that is kept: it ends up in records.
-const MAX_ERROR_TYPE: usize = 64;
-
 fn read_error(scanner: &mut Scanner<'_>, reading: &mut Reading) -> Result<(), SyntaxError> {
-    match scanner.kind()? {
-        Kind::Null => {
-            scanner.value()?;
-        }
-        Kind::Object => {
-            let error = reading.error.get_or_insert_default();
-            scanner.enter_object()?;
-            while let Some(key) = scanner.next_key()? {
-                let value = scanner.value()?;
-                if matches!(key, b"type" | b"code") && error.is_empty() && value != b"null" {
-                    let text = String::from_utf8_lossy(value);
-                    error.extend(text.chars().filter(|c| *c != '"').take(MAX_ERROR_TYPE));
-                }
-            }
-        }
-        _ => {
-            scanner.value()?;
-            reading.error.get_or_insert_default();
-        }
+    if let Some(error) = ErrorType::read(scanner)? {
+        reading.error = Some(error.text());
     }
     Ok(())
 }
@@ -300,6 +308,8 @@ fn read_error(scanner: &mut Scanner<'_>, reading: &mut Reading) -> Result<(), Sy
 #[derive(Default)]
 struct Typed<'a> {
     name: &'a [u8],
+    /// The `code` of an error that is flat, as those of the Responses API.
+    error: ErrorType<'a>,
     /// Text of a delta, by the member that held it.
     text: bool,
     thinking: bool,
@@ -338,6 +348,7 @@ fn read_typed_members<'a>(
                 }
             }
             b"error" => read_error(scanner, reading)?,
+            b"code" => typed.error.member(key, scanner.value()?),
             b"delta" | b"content_block" if scanner.kind()? == Kind::Object => {
                 typed.read_delta(scanner)?
             }
@@ -387,7 +398,7 @@ impl Typed<'_> {
         match self.name {
             b"response.completed" | b"response.incomplete" => reading.end(),
             b"response.failed" | b"error" => {
-                reading.error.get_or_insert_default();
+                reading.error.get_or_insert_with(|| self.error.text());
             }
             name if name.ends_with(b".delta") => {
                 let reasoning = name.starts_with(b"response.reasoning");

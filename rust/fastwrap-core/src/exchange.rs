@@ -19,10 +19,10 @@ pub use self::context::Transit;
 use crate::answer::Answer;
 use crate::enrich::{self, Enrich};
 use crate::error::Fault;
-use crate::event::Dialect;
+use crate::event::{ChoiceSet, Dialect};
 use crate::headers;
 use crate::meter::Meter;
-use crate::performance::{Outcome, Performance};
+use crate::performance::{EngineNumbers, Outcome, Performance};
 use crate::request::Facts;
 use crate::route::Route;
 use crate::splice::Layout;
@@ -32,6 +32,9 @@ use crate::upload::SharedReader;
 
 /// Largest JSON answer that is collected to be enriched; a larger one passes untouched.
 pub const MAX_JSON_BYTES: usize = 16 << 20;
+
+/// Why numbers are missing that an answer may hold: it is compressed, too large, or of a type that is not known.
+const NOT_READ: &str = "not_read";
 
 /// What is to be done with an answer whose head has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +108,9 @@ impl Exchange {
                 engine: None,
                 streamed: false,
                 as_stream: AsStream::Off,
+                unread: Some("no_answer"),
                 outcome: Outcome::Complete,
+                error_type: None,
                 now_ns,
                 rendered: None,
                 meter: Arc::clone(meter),
@@ -114,7 +119,7 @@ impl Exchange {
         });
         match exchange.over_limit(request_headers, in_flight) {
             Some(fault) => {
-                exchange.end(Outcome::Error, now_ns);
+                exchange.end_with(fault, now_ns);
                 Err(fault)
             }
             None => Ok(exchange),
@@ -206,6 +211,7 @@ impl Exchange {
     pub fn response(&mut self, status: StatusCode, response_headers: &mut HeaderMap) -> Plan {
         headers::strip_hop_by_hop(response_headers);
         self.status = status;
+        self.context.unread = None;
         if let Some(upload) = self.context.upload.take() {
             let (facts, received_ns) = upload.known();
             self.context.facts = facts;
@@ -214,13 +220,12 @@ impl Exchange {
         if self.assembles(status, response_headers) {
             return Plan::Collect;
         }
-        let Some(route) =
-            self.route.filter(|_| status.is_success() && is_identity(response_headers))
-        else {
+        let Some(route) = self.route.filter(|_| status.is_success()) else {
             return Plan::Forward;
         };
+        self.context.engine = EngineNumbers::of_headers(&self.context.profile, response_headers);
         let enrich = self.context.enrich;
-        match content_type(response_headers) {
+        match content_type(response_headers).filter(|_| is_identity(response_headers)) {
             Some(name) if name.eq_ignore_ascii_case(EVENT_STREAM) => {
                 self.context.streamed = true;
                 let strip_usage = self.strips_usage(route);
@@ -246,7 +251,10 @@ impl Exchange {
                 self.mode = Mode::Collect { chunks: Vec::new(), bytes: 0, hold };
                 if hold { Plan::Collect } else { Plan::Forward }
             }
-            _ => Plan::Forward,
+            _ => {
+                self.context.unread = Some(NOT_READ);
+                Plan::Forward
+            }
         }
     }
 
@@ -276,6 +284,7 @@ impl Exchange {
                     if *hold {
                         out.append(chunks);
                     }
+                    self.context.unread = Some(NOT_READ);
                     self.mode = Mode::Untouched;
                 }
             }
@@ -294,6 +303,7 @@ impl Exchange {
         self.timeline.last_byte_ns.get_or_insert(now_ns);
         let outcome = match std::mem::replace(&mut self.mode, Mode::Untouched) {
             Mode::Untouched if self.status.is_client_error() || self.status.is_server_error() => {
+                self.context.met_error(self.status.as_str().to_owned());
                 Outcome::Error
             }
             Mode::Untouched => Outcome::Complete,
@@ -320,22 +330,20 @@ impl Exchange {
         out: &mut Vec<Bytes>,
     ) -> Outcome {
         let answer = Answer::read(&body, &self.context.profile).ok();
-        let is_error = answer.as_ref().is_some_and(|answer| answer.is_error);
-        let outcome = if is_error { Outcome::Error } else { Outcome::Complete };
-        self.context.outcome = outcome;
         let layout = answer.map(|answer| self.take_json(answer));
         if hold {
             let response_headers = head.map(|head| &mut head.headers);
             out.append(&mut self.enrich_json(body, layout, response_headers));
         }
-        outcome
+        self.context.outcome
     }
 
     fn finish_stream(&mut self, mut stream: Stream, out: &mut Vec<Bytes>) -> Outcome {
         let end = stream.close(&mut self.timeline, &mut self.context, out);
-        let (error, done) = (end.error.is_some(), end.done);
+        let done = end.done;
         let finished = !self.context.profile.done && !self.timeline.finished.is_empty();
-        let outcome = if error {
+        let outcome = if let Some(error) = end.error.clone() {
+            self.context.met_error(error);
             Outcome::Error
         } else if done || stream.is_blind() || finished {
             Outcome::Complete
@@ -343,6 +351,10 @@ impl Exchange {
             Outcome::Incomplete
         };
         self.context.outcome = outcome;
+        if stream.is_blind() {
+            // What was counted before is not the whole.
+            self.context.unread = Some(NOT_READ);
+        }
         stream.finish(&mut self.timeline, &mut self.context, out);
         outcome
     }
@@ -351,9 +363,13 @@ impl Exchange {
     fn take_json(&mut self, answer: Answer) -> Layout {
         // The stream that an answer was assembled from has been counted already.
         if let Some(usage) = answer.usage.filter(|_| !self.context.streamed) {
-            self.timeline.count(usage, false);
+            self.timeline.count(usage, ChoiceSet::default(), false);
         }
-        self.context.engine = answer.engine;
+        self.context.engine = answer.engine.or(self.context.engine.take());
+        if let Some(error) = answer.error {
+            self.context.outcome = Outcome::Error;
+            self.context.met_error(error);
+        }
         answer.layout
     }
 
@@ -399,42 +415,57 @@ impl Exchange {
     /// The answer broke off after its head had gone on.
     pub fn fail(&mut self, fault: Fault, now_ns: u64, out: &mut Vec<Bytes>) -> Broken {
         let mut broken = Broken::Abort;
-        let mut outcome = fault.outcome();
         if let Mode::Stream(stream) = &mut self.mode {
             let end = stream.fail(out);
-            if end.done && end.error.is_none() {
+            if let Some(error) = end.error {
+                // The client was told of this one, and it came first.
+                self.context.met_error(error);
+                self.end(Outcome::Error, now_ns);
+                return Broken::Told;
+            } else if end.done {
                 // Behind the stream's own end there is nothing to tell: the client has it all.
-                outcome = Outcome::Complete;
-            } else if end.error.is_some() {
-                broken = Broken::Told;
+                self.end(Outcome::Complete, now_ns);
             } else if !end.inside_event {
                 let dialect = self.route.map_or(Dialect::Choices, Route::dialect);
                 out.push(fault.event(dialect));
                 broken = Broken::Told;
             }
         }
-        self.end(outcome, now_ns);
+        self.end_with(fault, now_ns);
         broken
     }
 
     /// The request cannot be answered by the engine; returns what the client gets instead.
     pub fn refuse(&mut self, fault: Fault, now_ns: u64) -> Response<Bytes> {
-        self.end(fault.outcome(), now_ns);
+        self.end_with(fault, now_ns);
         fault.response()
+    }
+
+    fn end_with(&mut self, fault: Fault, now_ns: u64) {
+        self.context.error_type.get_or_insert(fault.code().into());
+        self.end(fault.outcome(), now_ns);
     }
 
     fn end(&mut self, outcome: Outcome, now_ns: u64) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        self.context.outcome = outcome;
-        self.context.now_ns = now_ns;
-        let rendered = self.context.rendered.take();
-        let performance = self.route.map(|_| {
-            rendered.unwrap_or_else(|| Box::new(self.context.performance(&self.timeline)))
-        });
+        let performance = self.record(outcome, now_ns);
         self.context.meter.counters.end(self.route, outcome, performance.as_deref());
         self.context.meter.end(now_ns);
+    }
+
+    /// What is known of a measured request that ended: what its client was told, if it was, and how it ended.
+    fn record(&mut self, outcome: Outcome, now_ns: u64) -> Option<Box<Performance>> {
+        self.route?;
+        self.context.outcome = outcome;
+        self.context.now_ns = now_ns;
+        let Some(mut rendered) = self.context.rendered.take() else {
+            return Some(Box::new(self.context.performance(&self.timeline)));
+        };
+        // The client may have left, or the engine died, behind the event that carried the block.
+        rendered.set_outcome(outcome, self.context.error_type.take());
+        Some(rendered)
     }
 }
 

@@ -5,6 +5,7 @@ mod engine;
 mod gpu;
 mod samples;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -52,6 +53,17 @@ impl Outcome {
     }
 }
 
+/// Most choices that are told one by one: those with the lowest indices.
+const MAX_CHOICES: usize = 16;
+
+/// One of several choices.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Choice {
+    index: usize,
+    ttft_ms: f64,
+    chunks: u64,
+}
+
 /// The distribution of the gaps between chunks, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct InterChunk {
@@ -90,12 +102,18 @@ pub struct Performance {
     pub inter_chunk_ms: Option<InterChunk>,
     /// Events with text.
     pub chunks: Option<u64>,
+    /// Each choice that had text, if there are several.
+    pub choices: Option<Vec<Choice>>,
     /// Tokens of the prompt.
     pub prompt_tokens: Option<u64>,
     /// Tokens generated.
     pub completion_tokens: Option<u64>,
     /// Of which reasoning.
     pub reasoning_tokens: Option<u64>,
+    /// Of the prompt's, those that the engine had in its cache.
+    pub cached_tokens: Option<u64>,
+    /// Of the generated ones, those that the client had predicted.
+    pub accepted_prediction_tokens: Option<u64>,
     /// `usage`, or null.
     pub token_source: Option<&'static str>,
     /// Tokens generated over `latency_ms`.
@@ -124,6 +142,8 @@ pub struct Performance {
     pub request_id: String,
     /// How it ended.
     pub outcome: &'static str,
+    /// What the error is called, if it ended in one.
+    pub error_type: Option<Cow<'static, str>>,
     /// Why a field above is null.
     pub unavailable: Reasons,
 }
@@ -146,8 +166,14 @@ fn mib(bytes: u64) -> f64 {
 }
 
 impl Performance {
-    /// Fills in the times and counts. `streamed` says whether the answer was an event stream.
-    pub fn set_timeline(&mut self, timeline: &Timeline, streamed: bool) {
+    /// Fills in the times and counts. `streamed` says whether the answer was an event stream, `unread` why nothing in
+    /// it could be read.
+    pub fn set_timeline(
+        &mut self,
+        timeline: &Timeline,
+        streamed: bool,
+        unread: Option<&'static str>,
+    ) {
         let since = |ns: Option<u64>| ns.map(|ns| ms(ns.saturating_sub(timeline.received_ns)));
         self.latency_ms = since(timeline.last_byte_ns);
         self.first_byte_ms = since(timeline.first_byte_ns);
@@ -159,8 +185,8 @@ impl Performance {
                 self.without(field, "no_answer");
             }
         }
-        self.set_tokens(timeline);
-        if !streamed {
+        self.set_tokens(timeline, unread);
+        if let Some(reason) = unread.or((!streamed).then_some("not_streamed")) {
             for field in [
                 "ttft_ms",
                 "tpot_ms",
@@ -168,15 +194,16 @@ impl Performance {
                 "first_answer_ms",
                 "inter_chunk_ms",
                 "chunks",
+                "choices",
             ] {
-                self.without(field, "not_streamed");
+                self.without(field, reason);
             }
             return;
         }
-        self.ttft_ms = since(timeline.first_token_ns);
+        self.ttft_ms = since(timeline.text.first_ns);
         self.first_chunk_ms = since(timeline.first_chunk_ns);
         self.first_answer_ms = since(timeline.first_answer_ns);
-        self.chunks = Some(timeline.chunks);
+        self.chunks = Some(timeline.text.chunks);
         for (field, missing, reason) in [
             ("ttft_ms", self.ttft_ms.is_none(), "no_text"),
             ("first_chunk_ms", self.first_chunk_ms.is_none(), "no_event"),
@@ -191,6 +218,21 @@ impl Performance {
             Err(reason) => self.without("tpot_ms", reason),
         }
         self.set_gaps(timeline);
+        self.set_choices(timeline);
+    }
+
+    fn set_choices(&mut self, timeline: &Timeline) {
+        if timeline.text.first_ns.is_none() {
+            return self.without("choices", "no_text");
+        }
+        if timeline.choices.len() < 2 {
+            return self.without("choices", "single_choice");
+        }
+        let choices = timeline.several_choices().filter_map(|(index, choice)| {
+            let ttft_ns = choice.first_ns?.saturating_sub(timeline.received_ns);
+            Some(Choice { index, ttft_ms: ms(ttft_ns), chunks: choice.chunks })
+        });
+        self.choices = Some(choices.take(MAX_CHOICES).collect());
     }
 
     fn set_gaps(&mut self, timeline: &Timeline) {
@@ -208,13 +250,18 @@ impl Performance {
         });
     }
 
-    fn set_tokens(&mut self, timeline: &Timeline) {
+    fn set_tokens(&mut self, timeline: &Timeline, unread: Option<&'static str>) {
         let usage = timeline.usage.unwrap_or_default();
         self.prompt_tokens = usage.prompt;
         self.completion_tokens = usage.completion;
         self.reasoning_tokens = usage.reasoning;
+        self.cached_tokens = usage.cached;
+        self.accepted_prediction_tokens = usage.accepted_prediction;
         self.token_source = timeline.usage.map(|_| "usage");
-        let missing = if timeline.usage.is_none() { "no_usage" } else { "not_reported" };
+        let missing = match timeline.usage {
+            Some(_) => "not_reported",
+            None => unread.unwrap_or("no_usage"),
+        };
         if timeline.usage.is_none() {
             self.without("token_source", missing);
         }
@@ -222,6 +269,8 @@ impl Performance {
             ("prompt_tokens", usage.prompt),
             ("completion_tokens", usage.completion),
             ("reasoning_tokens", usage.reasoning),
+            ("cached_tokens", usage.cached),
+            ("accepted_prediction_tokens", usage.accepted_prediction),
         ] {
             if value.is_none() {
                 self.without(field, missing);
@@ -239,12 +288,24 @@ impl Performance {
         }
     }
 
-    /// Takes over what the engine said of itself.
+    /// Takes over what the engine said of itself, and compares it with the times that are known by now.
     pub fn set_engine(&mut self, numbers: Option<EngineNumbers>) {
-        if numbers.is_none() {
-            self.without("engine", "not_reported");
-        }
         self.engine.numbers = numbers;
+        let Some(numbers) = &mut self.engine.numbers else {
+            return self.without("engine", "not_reported");
+        };
+        numbers.compare("ttft_ms", self.ttft_ms, "ttft_difference_ms");
+        numbers.compare("latency_ms", self.latency_ms, "latency_difference_ms");
+    }
+
+    /// Says how the request ended; `error_type` is what its error is called, if it ended in one.
+    pub fn set_outcome(&mut self, outcome: Outcome, error_type: Option<Cow<'static, str>>) {
+        self.outcome = outcome.name();
+        self.error_type = error_type.filter(|_| outcome == Outcome::Error);
+        self.unavailable.remove("error_type");
+        if self.error_type.is_none() {
+            self.without("error_type", "no_error");
+        }
     }
 
     /// Says why a field is null.

@@ -7,7 +7,7 @@ use crate::assemble::JsonForm;
 /// One of the engine's own numbers, and how it is normalised.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineField {
-    /// Its name within the engine's member.
+    /// Its name within the engine's member, or that of a header; with dots between the names if it lies deeper.
     pub from: String,
     /// Its name under `engine` in the `performance` block.
     pub to: Arc<str>,
@@ -30,12 +30,15 @@ pub struct Profile {
     pub usage_in_chunks: bool,
     /// It closes the connection after a stream, though it promised to keep it.
     pub closes_after_stream: bool,
-    /// The member of an answer, or of a chunk, that holds the engine's own numbers.
+    /// The member of an answer, or of a chunk, that holds the engine's own numbers; with dots between the names if it lies
+    /// deeper.
     pub engine_member: Option<String>,
     /// In a stream that member comes only to those who ask for usage.
     pub engine_member_with_usage: bool,
     /// Which of them are taken over.
     pub engine_fields: Vec<EngineField>,
+    /// Those that stand in the headers of an answer.
+    pub engine_headers: Vec<EngineField>,
     /// How its JSON answers are made of its streams, if they can be.
     pub json_form: Option<JsonForm>,
 }
@@ -53,6 +56,7 @@ impl Default for Profile {
             engine_member: None,
             engine_member_with_usage: false,
             engine_fields: Vec::new(),
+            engine_headers: Vec::new(),
             json_form: None,
         }
     }

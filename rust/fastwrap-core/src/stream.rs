@@ -299,7 +299,7 @@ impl Stream {
         render.event(Some(&reading), &data);
         timeline.event(&reading, read_ns, self.settings.stall_ns);
         if let Some(usage) = reading.usage.filter(|usage| !usage.is_zero()) {
-            timeline.count(usage, self.settings.usage_per_choice);
+            timeline.count(usage, reading.choices, self.settings.usage_per_choice);
         }
         if !reading.finished.is_empty() || reading.usage.is_some() {
             render.engine_numbers(&data);

@@ -1,7 +1,10 @@
 //! The times of one request, and what was counted on the way.
 
+mod pace;
+
 use sketches_ddsketch::{Config, DDSketch};
 
+pub use self::pace::Pace;
 use crate::event::{ChoiceSet, Reading};
 use crate::usage::Usage;
 
@@ -73,18 +76,16 @@ pub struct Timeline {
     pub first_byte_ns: Option<u64>,
     /// First event with data.
     pub first_chunk_ns: Option<u64>,
-    /// First event with text of any sort.
-    pub first_token_ns: Option<u64>,
     /// First event with text that is no reasoning.
     pub first_answer_ns: Option<u64>,
-    /// Last event with text.
-    pub last_token_ns: Option<u64>,
     /// Last byte of the answer so far.
     pub last_byte_ns: Option<u64>,
-    /// Events with text.
-    pub chunks: u64,
+    /// Events with text of any sort.
+    pub text: Pace,
     /// Gaps between them.
     pub gaps: Gaps,
+    /// The same by choice, at the place of its index; empty as long as there is one choice only, for then it has all.
+    per_choice: Vec<Pace>,
     /// Choices seen.
     pub choices: ChoiceSet,
     /// Choices that finished.
@@ -109,53 +110,79 @@ impl Timeline {
     /// An event was in the bytes that left the socket at `read_ns`. Gaps over `stall_ns` count as stalls.
     pub fn event(&mut self, reading: &Reading, read_ns: u64, stall_ns: u64) {
         self.first_chunk_ns.get_or_insert(read_ns);
-        self.choices.extend(reading.choices);
+        self.add_choices(reading.choices);
         self.finished.extend(reading.finished);
         if !reading.has_text() {
             return;
         }
-        self.first_token_ns.get_or_insert(read_ns);
         if !(reading.answer.is_empty() && reading.tool_call.is_empty()) {
             self.first_answer_ns.get_or_insert(read_ns);
         }
-        if let Some(last_ns) = self.last_token_ns.replace(read_ns) {
+        let running = reading.usage.filter(|usage| !usage.is_zero());
+        // The counts of an event are those of its choice only if it has one.
+        let tokens =
+            running.filter(|_| reading.choices.len() == 1).and_then(|usage| usage.completion);
+        if let Some(last_ns) = self.text.chunk(read_ns, tokens) {
             self.gaps.add(read_ns.saturating_sub(last_ns), stall_ns);
         }
-        self.chunks += 1;
+        let text = reading.text();
+        for (index, choice) in self.per_choice.iter_mut().enumerate() {
+            if text.contains(index) {
+                choice.chunk(read_ns, tokens);
+            }
+        }
     }
 
-    /// Token counts arrived; `per_choice` says that they are of one choice only.
-    pub fn count(&mut self, usage: Usage, per_choice: bool) {
-        let total = self.usage.get_or_insert_default();
-        if per_choice { total.add_choice(usage) } else { total.update(usage) }
+    fn add_choices(&mut self, choices: ChoiceSet) {
+        let before = self.choices;
+        self.choices.extend(choices);
+        if self.choices == before || self.choices.len() < 2 {
+            return;
+        }
+        let only = before.last().filter(|_| self.per_choice.is_empty());
+        self.per_choice.resize(self.choices.last().map_or(0, |last| last + 1), Pace::default());
+        if let Some(choice) = only.and_then(|index| self.per_choice.get_mut(index)) {
+            *choice = self.text.clone();
+        }
     }
 
-    /// Time per output token after the first, in nanoseconds.
+    /// Token counts arrived in an event of these `choices`; `per_choice` says that each choice gets its own once.
+    pub fn count(&mut self, usage: Usage, choices: ChoiceSet, per_choice: bool) {
+        if per_choice {
+            return self.usage.get_or_insert_default().add_choice(usage);
+        }
+        let choice = choices.last().filter(|_| choices.len() == 1);
+        let Some(choice) = choice.and_then(|index| self.per_choice.get_mut(index)) else {
+            self.text.usage = Some(usage).filter(|_| choice.is_some());
+            return self.usage.get_or_insert_default().update(usage);
+        };
+        choice.usage.get_or_insert_default().update(usage);
+        let mut total = Usage::default();
+        self.per_choice
+            .iter()
+            .filter_map(|choice| choice.usage)
+            .for_each(|one| total.add_choice(one));
+        self.usage.get_or_insert_default().update(total);
+    }
+
+    /// The choices that were seen, with their indices, if there are several.
+    pub fn several_choices(&self) -> impl Iterator<Item = (usize, &Pace)> + Clone {
+        self.per_choice.iter().enumerate().filter(|(index, _)| self.choices.contains(*index))
+    }
+
+    /// Time per output token after the first of each choice, in nanoseconds.
     ///
     /// # Errors
     /// The reason why it cannot be told.
     pub fn time_per_output_token_ns(&self) -> Result<f64, &'static str> {
-        let (Some(first), Some(last)) = (self.first_token_ns, self.last_token_ns) else {
-            return Err("no_text");
-        };
-        let Some(tokens) = self.usage.and_then(|usage| usage.completion) else {
-            return Err("no_usage");
-        };
-        if self.choices.len() > 1 {
-            return Err("several_choices");
+        let tokens = self.usage.and_then(|usage| usage.completion);
+        if self.choices.is_crowded() {
+            return Err("too_many_choices");
         }
-        if tokens < 2 {
-            return Err("fewer_than_2_tokens");
+        if self.per_choice.is_empty() {
+            return pace::time_per_output_token_ns(std::iter::once(&self.text), tokens);
         }
-        if self.chunks < 2 {
-            return Err("fewer_than_2_chunks");
-        }
-        if first == last {
-            // The engine, or the machine, gave all of it in one go: that says nothing about its pace.
-            return Err("all_in_one_read");
-        }
-        #[allow(clippy::cast_precision_loss)] // both far below 2^53
-        Ok(last.saturating_sub(first) as f64 / (tokens - 1) as f64)
+        pace::time_per_output_token_ns(self.several_choices().map(|(_, choice)| choice), tokens)
     }
 }
 

@@ -13,8 +13,8 @@ pub struct Usage {
     pub reasoning: Option<u64>,
     /// `cached_tokens` in the details of the prompt, or `cache_read_input_tokens`.
     pub cached: Option<u64>,
-    /// `accepted_prediction_tokens`: speculated tokens that were right.
-    pub accepted: Option<u64>,
+    /// `accepted_prediction_tokens`: tokens of the client's prediction (OpenAI's Predicted Outputs) that were right.
+    pub accepted_prediction: Option<u64>,
 }
 
 impl Usage {
@@ -40,7 +40,7 @@ impl Usage {
                 b"completion_tokens" | b"output_tokens" if details => &mut self.completion,
                 b"reasoning_tokens" => &mut self.reasoning,
                 b"cached_tokens" | b"cache_read_input_tokens" => &mut self.cached,
-                b"accepted_prediction_tokens" => &mut self.accepted,
+                b"accepted_prediction_tokens" => &mut self.accepted_prediction,
                 b"completion_tokens_details"
                 | b"output_tokens_details"
                 | b"prompt_tokens_details"
@@ -74,7 +74,7 @@ impl Usage {
         self.completion = other.completion.or(self.completion);
         self.reasoning = other.reasoning.or(self.reasoning);
         self.cached = other.cached.or(self.cached);
-        self.accepted = other.accepted.or(self.accepted);
+        self.accepted_prediction = other.accepted_prediction.or(self.accepted_prediction);
     }
 
     /// Adds `other`, which counts another choice of the same prompt.
@@ -87,7 +87,7 @@ impl Usage {
         self.cached = other.cached.or(self.cached);
         self.completion = add(self.completion, other.completion);
         self.reasoning = add(self.reasoning, other.reasoning);
-        self.accepted = add(self.accepted, other.accepted);
+        self.accepted_prediction = add(self.accepted_prediction, other.accepted_prediction);
     }
 }
 
@@ -108,11 +108,14 @@ mod tests {
             completion: Some(9),
             reasoning: Some(4),
             cached: Some(3),
-            accepted: Some(1),
+            accepted_prediction: Some(1),
         };
         assert_eq!(read(chat), Some(wanted));
         let messages = r#"{"input_tokens":7,"cache_read_input_tokens":3,"output_tokens":9}"#;
-        assert_eq!(read(messages), Some(Usage { reasoning: None, accepted: None, ..wanted }));
+        assert_eq!(
+            read(messages),
+            Some(Usage { reasoning: None, accepted_prediction: None, ..wanted })
+        );
         let sglang = r#"{"prompt_tokens":7,"reasoning_tokens":4,"prompt_tokens_details":null}"#;
         assert_eq!(
             read(sglang),

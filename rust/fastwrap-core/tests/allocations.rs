@@ -68,7 +68,7 @@ fn allocations(dialect: Dialect, event: &dyn Fn(usize) -> String, events: usize)
     stream.data(copy, 4_000_000, &mut timeline, &mut Nothing, &mut out);
     let count = ALLOCATIONS.get() - before;
     assert_eq!(out.concat(), read);
-    assert_eq!(timeline.chunks, 6 + events as u64);
+    assert_eq!(timeline.text.chunks, 6 + events as u64);
     count
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Meter {
     counters_directory: Option<PathBuf>,
 }
 
+/// Its name, the name under `engine`, and a factor.
+type EngineFieldRow = (String, String, f64);
 /// Bounds in seconds, counts that are not cumulated, and the sum in seconds.
 type HistogramRow = (Vec<f64>, Vec<u64>, f64);
 /// Operation, `[prompt, completion]` tokens, and the histograms of duration, TTFT and TPOT.
@@ -107,7 +109,7 @@ impl Meter {
         self.core.profile().backend.as_ref().to_owned()
     }
 
-    #[pyo3(signature = (*, backend, stream_usage, done, usage_per_choice, usage_in_chunks, closes_after_stream, engine_member, engine_member_with_usage, engine_fields, json_form))]
+    #[pyo3(signature = (*, backend, stream_usage, done, usage_per_choice, usage_in_chunks, closes_after_stream, engine_member, engine_member_with_usage, engine_fields, engine_headers, json_form))]
     #[allow(clippy::too_many_arguments)] // keyword-only in Python
     fn set_profile(
         &self,
@@ -119,14 +121,10 @@ impl Meter {
         closes_after_stream: bool,
         engine_member: Option<String>,
         engine_member_with_usage: bool,
-        engine_fields: Vec<(String, String, f64)>,
+        engine_fields: Vec<EngineFieldRow>,
+        engine_headers: Vec<EngineFieldRow>,
         json_form: Option<JsonFormRow>,
     ) -> PyResult<()> {
-        let fields = engine_fields.into_iter().map(|(from, to, scale)| EngineField {
-            from,
-            to: to.into(),
-            scale,
-        });
         self.core.set_profile(Profile {
             backend: backend.into(),
             stream_usage,
@@ -136,7 +134,8 @@ impl Meter {
             closes_after_stream,
             engine_member,
             engine_member_with_usage,
-            engine_fields: fields.collect(),
+            engine_fields: engine_fields.into_iter().map(engine_field).collect(),
+            engine_headers: engine_headers.into_iter().map(engine_field).collect(),
             json_form: json_form.map(to_json_form).transpose()?,
         });
         Ok(())
@@ -176,6 +175,10 @@ impl Meter {
             })
             .collect())
     }
+}
+
+fn engine_field((from, to, scale): EngineFieldRow) -> EngineField {
+    EngineField { from, to: to.into(), scale }
 }
 
 impl Meter {

@@ -96,6 +96,31 @@ mod tests {
     }
 
     #[test]
+    fn events_of_choices_that_take_turns_are_told_apart() {
+        let mut series = Series::new(Dialect::Choices);
+        let turns = [0, 1, 1, 0, 12, 1, 0, 0].map(|index: u64| {
+            let data = format!(r#"{{"choices":[{{"index":{index},"delta":{{"content":"a"}}}}]}}"#);
+            (series.read(data.as_bytes()).unwrap().text().last(), index)
+        });
+        assert!(
+            turns.iter().all(|(found, index)| *found == usize::try_from(*index).ok()),
+            "{turns:?}"
+        );
+    }
+
+    #[test]
+    fn running_counts_are_read_in_every_event() {
+        let mut series = Series::new(Dialect::Choices);
+        for tokens in [1, 1, 3, 10, 100] {
+            let data = format!(
+                r#"{{"choices":[{{"delta":{{"content":"a"}}}}],"usage":{{"completion_tokens":{tokens}}}}}"#
+            );
+            let usage = series.read(data.as_bytes()).unwrap().usage;
+            assert_eq!(usage.and_then(|usage| usage.completion), Some(tokens));
+        }
+    }
+
+    #[test]
     fn what_comes_once_or_is_large_is_not_kept() {
         for rest in [
             r#""finish_reason":"stop"}]}"#.to_owned(),

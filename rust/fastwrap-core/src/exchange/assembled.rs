@@ -160,6 +160,7 @@ impl Exchange {
                     (head.status, head.headers) = (own.status, own.headers);
                 }
                 out.push(body);
+                self.context.error_type.get_or_insert(fault.code().into());
                 if outcome == Outcome::Incomplete { outcome } else { fault.outcome() }
             }
         }

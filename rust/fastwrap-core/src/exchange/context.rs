@@ -1,5 +1,6 @@
 //! All that a request's block is made of.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -51,23 +52,36 @@ pub(super) struct Context {
     pub(super) engine: Option<EngineNumbers>,
     pub(super) streamed: bool,
     pub(super) as_stream: AsStream,
+    /// Why nothing in the answer could be read, if so.
+    pub(super) unread: Option<&'static str>,
     pub(super) outcome: Outcome,
+    /// What the error is called that was met.
+    pub(super) error_type: Option<Cow<'static, str>>,
     /// When the part of the answer that is being handled was taken up.
     pub(super) now_ns: u64,
     /// The block that the client got.
     pub(super) rendered: Option<Box<Performance>>,
 }
 
+/// OpenTelemetry's word for an error that has no name.
+const UNNAMED_ERROR: &str = "_OTHER";
+
 impl Context {
+    /// The engine told an error of the type `name`, which may be empty.
+    pub(super) fn met_error(&mut self, name: String) {
+        self.error_type =
+            Some(if name.is_empty() { UNNAMED_ERROR.into() } else { Cow::Owned(name) });
+    }
+
     pub(super) fn performance(&mut self, timeline: &Timeline) -> Performance {
         let mut performance = Performance {
             backend: Arc::clone(&self.profile.backend),
             request_id: self.request_id.clone(),
-            outcome: self.outcome.name(),
             concurrent_requests: self.meter.peak_in_flight(self.began_ns),
             ..Performance::default()
         };
-        performance.set_timeline(timeline, self.streamed);
+        performance.set_outcome(self.outcome, self.error_type.clone());
+        performance.set_timeline(timeline, self.streamed, self.unread);
         performance.measured_as = if self.streamed { "stream" } else { "json" };
         if let (AsStream::LeftAlone(reason), false) = (self.as_stream, self.streamed) {
             performance.without("ttft_ms", reason);
@@ -116,6 +130,7 @@ impl Render for Context {
     }
 
     fn comes_with_usage(&self) -> Option<&str> {
-        self.profile.engine_member.as_deref().filter(|_| self.profile.engine_member_with_usage)
+        let member = self.profile.engine_member.as_deref()?.split('.').next();
+        member.filter(|_| self.profile.engine_member_with_usage)
     }
 }

@@ -79,10 +79,11 @@ pub(super) fn write(performance: &Performance) -> serde_json::Result<Vec<u8>> {
     }
     add! {
         latency_ms ttft_ms tpot_ms memory_delta_mb peak_memory_mb memory_start_mb memory_end_mb
-        first_byte_ms first_chunk_ms first_answer_ms inter_chunk_ms chunks
-        prompt_tokens completion_tokens reasoning_tokens token_source output_tokens_per_second
-        proxy_overhead_ms engine host_memory energy_j attributed_energy_j energy_per_output_token_j gpu
-        concurrent_requests measured_as backend request_id outcome
+        first_byte_ms first_chunk_ms first_answer_ms inter_chunk_ms chunks choices
+        prompt_tokens completion_tokens reasoning_tokens cached_tokens accepted_prediction_tokens
+        token_source output_tokens_per_second proxy_overhead_ms engine host_memory
+        energy_j attributed_energy_j energy_per_output_token_j gpu concurrent_requests
+        measured_as backend request_id outcome error_type
     }
     object.0.push(b'}');
     Ok(object.0)

@@ -2,7 +2,7 @@ use crate::gpu::{DeviceWindow, Energy, EnergyMethod, Memory, Summary, Window};
 use serde_json::json;
 
 use super::*;
-use crate::event::{Dialect, read};
+use crate::event::{ChoiceSet, Dialect, read};
 use crate::profile::{EngineField, Profile};
 use crate::samples;
 use crate::usage::Usage;
@@ -11,7 +11,7 @@ use serde_json::Value;
 const MS: u64 = 1_000_000;
 
 /// Every field, in the order in which it is written.
-const FIELDS: [&str; 30] = [
+const FIELDS: [&str; 34] = [
     "latency_ms",
     "ttft_ms",
     "tpot_ms",
@@ -24,9 +24,12 @@ const FIELDS: [&str; 30] = [
     "first_answer_ms",
     "inter_chunk_ms",
     "chunks",
+    "choices",
     "prompt_tokens",
     "completion_tokens",
     "reasoning_tokens",
+    "cached_tokens",
+    "accepted_prediction_tokens",
     "token_source",
     "output_tokens_per_second",
     "proxy_overhead_ms",
@@ -41,6 +44,7 @@ const FIELDS: [&str; 30] = [
     "backend",
     "request_id",
     "outcome",
+    "error_type",
     "unavailable",
 ];
 
@@ -52,7 +56,7 @@ fn timeline(texts_ms: &[u64], usage: Option<Usage>) -> Timeline {
         timeline.event(&read(Dialect::Choices, event).unwrap(), at_ms * MS, 50 * MS);
     }
     if let Some(usage) = usage {
-        timeline.count(usage, false);
+        timeline.count(usage, ChoiceSet::default(), false);
     }
     timeline
 }
@@ -60,7 +64,8 @@ fn timeline(texts_ms: &[u64], usage: Option<Usage>) -> Timeline {
 /// The block as JSON; every null in it has a reason, and every reason a null.
 fn block(timeline: &Timeline, streamed: bool) -> Value {
     let mut performance = Performance::default();
-    performance.set_timeline(timeline, streamed);
+    performance.set_outcome(Outcome::Complete, None);
+    performance.set_timeline(timeline, streamed, None);
     performance.set_gpu(Err("no_gpu"));
     performance.set_engine(None);
     performance.set_host_memory(Err("engine_remote"));
@@ -80,8 +85,8 @@ const USAGE: Usage = Usage {
     prompt: Some(7),
     completion: Some(11),
     reasoning: Some(0),
-    cached: None,
-    accepted: None,
+    cached: Some(4),
+    accepted_prediction: None,
 };
 
 #[test]
@@ -98,6 +103,7 @@ fn a_stream_has_every_time_and_count() {
         ("prompt_tokens", json!(7)),
         ("completion_tokens", json!(11)),
         ("reasoning_tokens", json!(0)),
+        ("cached_tokens", json!(4)),
         ("token_source", json!("usage")),
         ("output_tokens_per_second", json!(84.615)),
     ] {
@@ -114,6 +120,31 @@ fn a_stream_has_every_time_and_count() {
 }
 
 #[test]
+fn several_choices_are_told_one_by_one() {
+    let event = |index: u64| {
+        let data = format!(r#"{{"choices":[{{"index":{index},"delta":{{"content":"x"}}}}]}}"#);
+        read(Dialect::Choices, data.as_bytes()).unwrap()
+    };
+    let mut timeline = timeline(&[130], Some(USAGE));
+    timeline.event(&event(1), 140 * MS, MS);
+    timeline.event(&event(1), 150 * MS, MS);
+    let told = block(&timeline, true);
+    let wanted = json!([
+        {"index": 0, "ttft_ms": 30.0, "chunks": 1},
+        {"index": 1, "ttft_ms": 40.0, "chunks": 2},
+    ]);
+    assert_eq!((&told["choices"], &told["ttft_ms"]), (&wanted, &json!(30.0)));
+    assert_eq!(told["unavailable"]["tpot_ms"], "fewer_than_2_chunks");
+    for index in (0..100).rev() {
+        timeline.event(&event(index), 160 * MS, MS);
+    }
+    let told = block(&timeline, true);
+    let indices: Vec<_> =
+        told["choices"].as_array().unwrap().iter().map(|choice| choice["index"].as_u64()).collect();
+    assert!(indices.into_iter().eq((0..16).map(Some)), "{told}");
+}
+
+#[test]
 fn every_null_has_its_reason() {
     let reason = |timeline: &Timeline, streamed: bool, field: &str| {
         block(timeline, streamed)["unavailable"][field].as_str().map(str::to_owned)
@@ -127,7 +158,10 @@ fn every_null_has_its_reason() {
         ("first_chunk_ms", "no_event"),
         ("first_answer_ms", "no_text"),
         ("inter_chunk_ms", "fewer_than_2_chunks"),
+        ("choices", "no_text"),
         ("prompt_tokens", "no_usage"),
+        ("cached_tokens", "no_usage"),
+        ("accepted_prediction_tokens", "no_usage"),
         ("token_source", "no_usage"),
         ("output_tokens_per_second", "no_usage"),
         ("gpu", "no_gpu"),
@@ -138,11 +172,14 @@ fn every_null_has_its_reason() {
         assert_eq!(reason(&silent, true, field).as_deref(), Some(wanted), "{field}");
     }
     let prompt_only = timeline(&[110], Some(Usage { prompt: Some(1), ..Usage::default() }));
-    assert_eq!(reason(&prompt_only, true, "completion_tokens").as_deref(), Some("not_reported"));
+    for field in ["completion_tokens", "cached_tokens", "accepted_prediction_tokens"] {
+        assert_eq!(reason(&prompt_only, true, field).as_deref(), Some("not_reported"), "{field}");
+    }
     assert_eq!(
         reason(&prompt_only, true, "output_tokens_per_second").as_deref(),
         Some("not_reported")
     );
+    assert_eq!(reason(&prompt_only, true, "choices").as_deref(), Some("single_choice"));
     let instant = timeline(&[100], Some(USAGE));
     assert_eq!(reason(&instant, true, "output_tokens_per_second").as_deref(), Some("no_answer"));
     for field in
@@ -353,8 +390,6 @@ fn energy_per_token_needs_tokens() {
 
 #[test]
 fn the_engines_own_numbers_are_scaled_and_renamed() {
-    let field =
-        |from: &str, to: &str, scale| EngineField { from: from.to_owned(), to: to.into(), scale };
     let profile = Profile {
         engine_member: Some("timings".to_owned()),
         engine_fields: vec![
@@ -380,6 +415,89 @@ fn the_engines_own_numbers_are_scaled_and_renamed() {
         assert_eq!(EngineNumbers::read(&profile, data), None);
     }
     assert_eq!(EngineNumbers::read(&Profile::default(), data), None);
+}
+
+fn field(from: &str, to: &str, scale: f64) -> EngineField {
+    EngineField { from: from.to_owned(), to: to.into(), scale }
+}
+
+#[test]
+fn numbers_that_lie_deeper_are_found_by_their_path() {
+    let profile = Profile {
+        engine_member: Some("choices.meta".to_owned()),
+        engine_fields: vec![
+            field("timing.ttft_ms", "ttft_ms", 1.0),
+            field("timing.inner.n", "n", 2.0),
+            field("rate", "rate", 1.0),
+        ],
+        ..Profile::default()
+    };
+    let read_all = |choices: &str| {
+        let data = format!(r#"{{"a":1,"choices":{choices}}}"#);
+        let numbers = EngineNumbers::read(&profile, data.as_bytes());
+        assert_eq!(numbers, EngineNumbers::read_member(&profile, b"choices", choices.as_bytes()));
+        numbers.map(|numbers| serde_json::to_value(numbers).unwrap())
+    };
+    let read = |member: &str| {
+        let found = read_all(&format!(r#"[{{"meta":{member}}}]"#));
+        assert_eq!(read_all(&format!(r#"{{"x":[],"meta":{member}}}"#)), found);
+        found
+    };
+    for none in
+        [r#"[{"meta":{"rate":1}},{"meta":{"rate":1}}]"#, r#""meta""#, r#"["meta"]"#, "[]", "{}"]
+    {
+        assert_eq!(read_all(none), None, "{none}");
+    }
+    let all = r#"{"ttft_ms":9,"rate":0.1234567,"timing":{"n":9,"inner":{"n":3},"ttft_ms":1.5},"x":{"timing":{"ttft_ms":7}}}"#;
+    assert_eq!(read(all), Some(json!({"ttft_ms": 1.5, "n": 6.0, "rate": 0.123})));
+    for other in [
+        r#"{"timing":3}"#,
+        r#"{"timing":[{"ttft_ms":1}]}"#,
+        r#"{"timing":{"ttft_ms":null,"inner":[]}}"#,
+        r#"{"timing":{"ttft_ms":{"x":1}},"rate":{"rate":1}}"#,
+        r#"{"timing.ttft_ms":"1"}"#,
+    ] {
+        assert_eq!(read(other), None, "{other}");
+    }
+}
+
+#[test]
+fn the_engines_own_times_are_compared_with_ours() {
+    let profile = Profile {
+        engine_headers: vec![
+            field("x-total-time", "latency_ms", 1.0),
+            field("x-compute-time", "ttft_ms", 1e3),
+            field("x-none", "never", 1.0),
+            field("x-word", "never", 1.0),
+        ],
+        ..Profile::default()
+    };
+    let headers = |pairs: &[(&'static str, &'static str)]| {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
+        };
+        EngineNumbers::of_headers(&profile, &pairs.iter().map(pair).collect())
+    };
+    let told = [("x-total-time", "120"), ("x-compute-time", "0.0225"), ("x-word", "3 ms")];
+    let compared = |streamed: bool, numbers: Option<EngineNumbers>| {
+        let mut performance = Performance::default();
+        performance.set_timeline(&timeline(&[130, 230], None), streamed, None);
+        performance.set_engine(numbers);
+        serde_json::to_value(performance.engine).unwrap()
+    };
+    let wanted = json!({
+        "latency_ms": 120, "ttft_ms": 22.5, "ttft_difference_ms": 7.5, "latency_difference_ms": 10.0,
+    });
+    assert_eq!(compared(true, headers(&told)), wanted);
+    let wanted = json!({"ttft_ms": 22.5});
+    assert_eq!(
+        compared(false, headers(&told[1..])),
+        wanted,
+        "no stream has no time to first token"
+    );
+    assert_eq!(headers(&[("x-word", "3"), ("x-none", "")]).map(|_| ()), Some(()));
+    assert_eq!(headers(&[]), None);
+    assert_eq!(compared(true, None), Value::Null);
 }
 
 #[test]

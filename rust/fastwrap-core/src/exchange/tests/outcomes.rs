@@ -174,3 +174,126 @@ fn the_counters_agree_with_the_requests() {
         .collect::<Vec<u64>>();
     assert_eq!(counts, [3, 3, 0], "durations and first tokens; one chunk has no time per token");
 }
+
+/// What is recorded of a request that ends now: as it would be told, and why the fields named are null.
+fn recorded(exchange: &mut Exchange, outcome: Outcome) -> Value {
+    let performance = exchange.record(outcome, 12 * MS).unwrap();
+    serde_json::from_slice(&performance.to_json()).unwrap()
+}
+
+/// The same of one that `act` ends.
+fn recorded_by(
+    exchange: &mut Exchange,
+    outcome: Outcome,
+    act: impl FnOnce(&mut Exchange),
+) -> Value {
+    exchange.ended = true; // so that the record is left to be looked at
+    act(exchange);
+    exchange.ended = false;
+    recorded(exchange, outcome)
+}
+
+fn reasons<'a>(block: &'a Value, fields: &[&str]) -> Vec<&'a str> {
+    let reason = |field: &&str| {
+        assert!(block[*field].is_null(), "{field} of {block}");
+        block["unavailable"][*field].as_str().unwrap_or_default()
+    };
+    fields.iter().map(reason).collect()
+}
+
+#[test]
+fn a_request_without_an_answer_is_recorded_with_what_is_known() {
+    let meter = meter("body");
+    let mut exchange = begin(&meter, CHAT, &[("x-request-id", "a")]).unwrap();
+    exchange.body(Bytes::from_static(b"{\"stream\":true}"), 2 * MS);
+    exchange.sent(3 * MS);
+    let block = recorded(&mut exchange, Outcome::Cancelled);
+    assert_eq!((&block["outcome"], &block["request_id"]), (&"cancelled".into(), &"a".into()));
+    assert_eq!(block["proxy_overhead_ms"], 1.0, "the way in");
+    let unknown = ["latency_ms", "first_byte_ms", "ttft_ms", "tpot_ms", "inter_chunk_ms", "chunks"];
+    assert_eq!(reasons(&block, &unknown), ["no_answer"; 6]);
+    assert_eq!(reasons(&block, &["prompt_tokens", "token_source"]), ["no_answer"; 2]);
+    assert_eq!(reasons(&block, &["error_type"]), ["no_error"]);
+}
+
+#[test]
+fn a_stream_that_is_left_is_recorded_as_far_as_it_came() {
+    let meter = meter("body");
+    let mut exchange = streaming(&meter);
+    feed(&mut exchange, TEXT);
+    let block = recorded(&mut exchange, Outcome::Cancelled);
+    assert_eq!((&block["ttft_ms"], &block["chunks"]), (&8.0.into(), &1.into()));
+    assert_eq!(block["latency_ms"], 8.0, "to the last byte that came");
+    assert_eq!(reasons(&block, &["completion_tokens", "error_type"]), ["no_usage", "no_error"]);
+}
+
+#[test]
+fn the_record_says_how_it_ended_whatever_the_client_was_told() {
+    let meter = meter("body");
+    let mut exchange = streaming(&meter);
+    let told = feed(&mut exchange, &[TEXT, FINISH, DONE].concat());
+    assert!(told.contains("\"outcome\":\"complete\""), "{told}");
+    let block = recorded(&mut exchange, Outcome::Cancelled);
+    assert_eq!((&block["outcome"], &block["ttft_ms"]), (&"cancelled".into(), &8.0.into()));
+}
+
+#[test]
+fn every_error_has_its_type() {
+    let meter = meter("body");
+    for (event, name) in [
+        ("data: {\"error\":{\"message\":\"m\",\"type\":\"t\",\"code\":1}}\n\n", "t"),
+        ("data: {\"error\":\"m\"}\n\n", "_OTHER"),
+        ("data: {\"error\": \"a \"b\"\"}\n\n", "_OTHER"),
+    ] {
+        let mut exchange = streaming(&meter);
+        feed(&mut exchange, event);
+        let ended =
+            recorded_by(&mut exchange, Outcome::Error, |exchange| drop(finish(exchange, None)));
+        assert_eq!(ended["error_type"], name);
+        let mut exchange = streaming(&meter);
+        feed(&mut exchange, event);
+        let broken = recorded_by(&mut exchange, Outcome::Error, |exchange| {
+            exchange.fail(Fault::EngineClosed, 12 * MS, &mut Vec::new());
+        });
+        assert_eq!(broken["error_type"], name, "the first error counts");
+    }
+    for (status, body, name) in [
+        (429, "{\"error\":{\"type\":\"t\"}}", "429"),
+        (200, "{\"error\":{\"type\":\"t\"}}", "t"),
+        (200, "{\"error\":\"m\"}", "_OTHER"),
+    ] {
+        let mut exchange = begin(&meter, CHAT, &[]).unwrap();
+        let mut response = headers(&[("content-type", "application/json")]);
+        exchange.response(StatusCode::from_u16(status).unwrap(), &mut response);
+        feed(&mut exchange, body);
+        let block = recorded_by(&mut exchange, Outcome::Error, |exchange| {
+            let told = finish(exchange, Some(&mut response));
+            let said = told.contains(&format!("\"error_type\":\"{name}\""));
+            assert_eq!(said, status == 200, "{told}");
+        });
+        assert_eq!(block["error_type"], name);
+    }
+    for fault in Fault::ALL {
+        let mut exchange = begin(&meter, CHAT, &[]).unwrap();
+        let outcome = fault.outcome();
+        let block =
+            recorded_by(&mut exchange, outcome, |exchange| drop(exchange.refuse(fault, 4 * MS)));
+        let wanted = (outcome == Outcome::Error).then(|| fault.code());
+        assert_eq!(block["error_type"].as_str(), wanted, "{fault:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_not_read_says_so() {
+    let meter = meter("body");
+    for pairs in [
+        &[("content-type", "text/event-stream"), ("content-encoding", "gzip")][..],
+        &[("content-type", "application/x-ndjson")],
+    ] {
+        let (mut exchange, _) = answering(&meter, &mut headers(pairs));
+        feed(&mut exchange, "x");
+        let block = recorded(&mut exchange, Outcome::Complete);
+        assert_eq!(block["latency_ms"], 8.0);
+        assert_eq!(reasons(&block, &["ttft_ms", "chunks", "prompt_tokens"]), ["not_read"; 3]);
+    }
+}
