@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from proxy.client import Answer
+from schema import check_block
 
 Block = dict[str, Any]
 _DECODER = json.JSONDecoder()
@@ -19,6 +20,7 @@ def without_blocks(body: bytes, name: str = "performance") -> tuple[bytes, list[
     at = text.find(mark)
     while at >= 0:
         block, end = _DECODER.raw_decode(text, at + len(mark))
+        check_block(block)
         blocks.append(block)
         start = at
         if text[at - 1] == ",":
