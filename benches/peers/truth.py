@@ -121,24 +121,30 @@ def events_of(text: bytes) -> list[Json]:
     return [json.loads(one) for one in data if one.strip() != b"[DONE]"]
 
 
-def _has_text(event: Json) -> bool:
-    """Whether it holds text of any sort, told without fastwrap."""
+def _texts(event: Json) -> list[int]:
+    """The choices that it holds text of, of any sort, told without fastwrap."""
+    found = []
     for choice in event.get("choices", ()):
         delta = choice.get("delta", {})
         texts = [delta.get(name) for name in ("content", "reasoning", "reasoning_content")]
         for call in delta.get("tool_calls") or ():
             texts += call.get("function", {}).get("name"), call.get("function", {}).get("arguments")
         if any(texts):
-            return True
-    return False
+            found.append(choice["index"])
+    return found
 
 
 def truth_of(events: Sequence[Json], sent_ns: int, tokens: int) -> Truth:
     """What happened, by the engine's stamps."""
-    texts = [event["sent_ns"] for event in events if _has_text(event)]
+    texts: dict[int, list[int]] = defaultdict(list)
+    for event in events:
+        for choice in _texts(event):
+            texts[choice].append(event["sent_ns"])
+    first = min(stamps[0] for stamps in texts.values())
     last = max(event["sent_ns"] for event in events if "sent_ns" in event)
-    spread = (texts[-1] - texts[0]) / (tokens - 1) / 1e6
-    return Truth((texts[0] - sent_ns) / 1e6, (last - sent_ns) / 1e6, spread or None)
+    # Of several choices, all their times by all their tokens; the first token of each has none.
+    spread = sum(stamps[-1] - stamps[0] for stamps in texts.values()) / (tokens - len(texts)) / 1e6
+    return Truth((first - sent_ns) / 1e6, (last - sent_ns) / 1e6, spread or None)
 
 
 @dataclass

@@ -37,6 +37,13 @@ def test_the_truth_is_told_by_the_events_that_have_text() -> None:
     assert truth.truth_of(events, 1_000_000, 4) == truth.Truth(ttft_ms=3.0, latency_ms=7.0, tpot_ms=1.0)
 
 
+def test_each_choice_has_a_pace_of_its_own() -> None:
+    events = [{**event(at * 1_000_000, content="a"), "n": n} for at, n in ((1, 0), (2, 1), (5, 0), (8, 1))]
+    for one in events:
+        one["choices"][0]["index"] = one["n"]
+    assert truth.truth_of(events, 0, 4).tpot_ms == (4 + 6) / 2
+
+
 @pytest.mark.parametrize(
     ("said", "keeps"),
     [

