@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 #: Silence that is longer than fastwrap is told to bear.
-IDLE_S = 1.0
+IDLE_S = 3.0
 #: An upload that goes on while it comes, and one that is waited for.
 _UPLOADS = (64, 64, 64, 4_000, 400_000)
 #: Sizes of a chunk's text.
