@@ -51,28 +51,37 @@ _MEANINGS = {
     "first_answer_ms": "-> first text, reasoning apart",
     "inter_chunk_ms": "gaps between chunks",
     "chunks": "events with text",
+    "choices": "each, if there are several",
     "prompt_tokens": "tokens read",
     "completion_tokens": "tokens written",
     "reasoning_tokens": "of these, reasoning",
+    "cached_tokens": "of those read, from a cache",
+    "accepted_prediction_tokens": "predicted, and right",
     "token_source": "who counted the tokens",
     "output_tokens_per_second": "over the whole request",
     "proxy_overhead_ms": "spent in fastwrap itself",
     "engine": "what the engine says of itself",
     "host_memory": "RAM of the engine's processes",
+    "energy_j": "energy of the GPUs meanwhile",
+    "attributed_energy_j": "this request's share of it",
+    "energy_per_output_token_j": "that share per token written",
     "gpu": "memory, energy, load by device",
     "concurrent_requests": "most in flight meanwhile",
     "measured_as": "what the engine was asked for",
     "backend": "the kind of engine",
     "request_id": "x-request-id, or made here",
     "outcome": "how it ended",
+    "error_type": "what its error is called",
 }
 _REASONS = {
     "library_not_found": "no NVIDIA driver here",
     "not_reported": "the engine does not say",
+    "single_choice": "there is one",
+    "no_error": "there was none",
     "disabled": "switched off",
     "not_sampled": "not looked at yet",
 }
-_UNITS = {"_ms": " ms", "_mb": " MiB", "_per_second": " /s"}
+_UNITS = {"_ms": " ms", "_mb": " MiB", "_j": " J", "_per_second": " /s"}
 
 
 class DemoError(FastwrapError):
