@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,6 +23,16 @@ BACKEND = ("--backend", "vllm")
 NAMES = ("engine.kv_cache_usage", "engine.running", "engine.waiting")
 #: The least time between two polls, less what a clock may be read late.
 BUSY_S, IDLE_S, SLACK_S = 0.5, 5.0, 0.05
+
+
+@pytest.fixture
+def engine() -> Iterator[ScriptedEngine]:
+    """One of this test alone: whatever else runs polls the one that all share."""
+    engine = ScriptedEngine()
+    engine.use(chat)
+    yield engine
+    engine.close()
+    assert not engine.failures
 
 
 class Page:
@@ -138,11 +149,10 @@ def test_idle_it_polls_seldom(engine: ScriptedEngine) -> None:
     page = Page(engine)
     proxy = Proxy(engine.url, *STACKS["native"], *BACKEND)
     try:
-        until(lambda: len(page.polls) >= 3, "three polls", 4 * IDLE_S)
+        until(lambda: len(page.polls) >= 2, "two polls", 3 * IDLE_S)
     finally:
         proxy.stop()
-    # Where it had no answer when it began, it asks again at once.
-    assert page.gaps_s[-1] > 0.5 * IDLE_S
+    assert min(page.gaps_s) > 0.5 * IDLE_S
 
 
 def test_no_key_of_a_client_is_used(serve: Serve, engine: ScriptedEngine) -> None:
