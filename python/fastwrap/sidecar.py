@@ -54,7 +54,7 @@ class Sidecar:
     async def stop(self) -> None:
         """Undo :meth:`start`."""
         if self._watch is not None:
-            self._watch.stop()
+            await self._watch.close()
         await self.engine.stop()
         if self._sampler is not None:
             self._sampler.stop()

@@ -19,8 +19,6 @@ from fastwrap.engine import LOADING
 from fastwrap.errors import EngineError
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from fastwrap._native import Edges, Meter, Samples
     from fastwrap.backends.base import Backend
     from fastwrap.engine import Engine
@@ -183,7 +181,7 @@ class Watch:
         self._samplers = (GaugeSampler(meter.gauges, engine), MemorySampler(meter.host_memory, settings.upstream))
         self._loop = asyncio.get_running_loop()
         self._edge_ns = 0
-        self._question: Future[None] | None = None
+        self._question: asyncio.Task[None] | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fastwrap-watch", daemon=True)
 
@@ -199,8 +197,13 @@ class Watch:
         self._edges.wake()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+
+    async def close(self) -> None:
+        """Stop, and take back the question that the engine has not answered; on the event loop."""
+        self.stop()
         if self._question is not None:
             self._question.cancel()
+            await asyncio.wait([self._question])
 
     def _run(self) -> None:
         try:
@@ -218,7 +221,11 @@ class Watch:
                 if isinstance(sampler, MemorySampler):
                     sampler.sample()
                 else:
-                    self._question = asyncio.run_coroutine_threadsafe(sampler.sample(), self._loop)
+                    self._loop.call_soon_threadsafe(self._ask, sampler)
+
+    def _ask(self, sampler: GaugeSampler) -> None:
+        if not self._stopping.is_set():
+            self._question = self._loop.create_task(sampler.sample())
 
     def _is_due(self, sampler: GaugeSampler | MemorySampler) -> bool:
         """Whether requests are in flight, or the last sample may still tell of one that has ended, or is old."""
