@@ -308,7 +308,7 @@ class Meter:
         usage_per_choice: bool,
         usage_in_chunks: bool,
         closes_after_stream: bool,
-        engine_member: str | None,
+        engine_members: Sequence[str],
         engine_member_with_usage: bool,
         engine_fields: Sequence[tuple[str, str, float]],
         engine_headers: Sequence[tuple[str, str, float]],

@@ -31,6 +31,9 @@ _PATHS = {
     "error": "/v1/chat/completions",
     "completions": "/v1/completions",
 }
+#: TGI's own API.
+_OWN_PATHS = {".json": "/generate", ".sse": "/generate_stream"}
+_STREAMS = ("text/event-stream", "application/x-ndjson")
 #: These hold for one connection only, or are the server's in front of fastwrap.
 _OWN_HEADERS = {"transfer-encoding", "content-length", "connection", "keep-alive", "date", "server"}
 
@@ -63,7 +66,7 @@ class Case:
 
     @property
     def is_stream(self) -> bool:
-        return any(name == "content-type" and "event-stream" in value for name, value in self.headers)
+        return any(name == "content-type" and value.startswith(_STREAMS) for name, value in self.headers)
 
 
 def canonical(path: str, body: bytes) -> str:
@@ -91,7 +94,8 @@ def _handmade(folder: str) -> dict[str, Case]:
     found = {}
     for file in sorted((STREAMS / folder).iterdir()):
         name, headers = file.stem, (("content-type", _CONTENT_TYPES[file.suffix]),)
-        path = _PATHS.get(name.split("-")[0])
+        kind = name.split("-")[0]
+        path = _OWN_PATHS.get(file.suffix) if kind == "native" else _PATHS.get(kind)
         if path is None:
             continue
         request: dict[str, Any] = {"model": "tiny", "case": name.removesuffix("-usage")}

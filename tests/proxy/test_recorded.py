@@ -30,7 +30,7 @@ def kept_headers(answer: Answer) -> list[tuple[str, str]]:
 
 
 def has_block(folder: str, case: Case) -> bool:
-    return case.path.startswith("/v1/") and not case.is_error and (folder, case.name) != NEVER_FINISHED
+    return not case.is_error and (folder, case.name) != NEVER_FINISHED
 
 
 @pytest.fixture

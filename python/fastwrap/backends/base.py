@@ -57,9 +57,9 @@ class Backend:
         usage_per_choice: With ``n`` > 1 every choice gets usage of its own.
         usage_in_chunks: Who asks for usage gets it in every chunk, not only in one of its own.
         closes_after_stream: It closes the connection after a stream, though it promised to keep it.
-        engine_member: The member of an answer, or of a chunk, that holds the engine's own numbers; ``a.b`` if it lies
-            in ``a``, an object or a list of one.
-        engine_member_with_usage: In a stream that member comes only to those who ask for usage.
+        engine_members: The member of an answer, or of a chunk, that holds the engine's own numbers; several where it
+            depends on the route. ``a.b`` if it lies in ``a``, an object or a list of one; ``""`` for the answer itself.
+        engine_member_with_usage: In a stream the first of them comes only to those who ask for usage.
         engine_fields: Which of them are taken over: its name, or ``a.b``; the name under ``engine``; a factor.
         engine_headers: The same of those in the headers of an answer.
         json_form: How its JSON answers are made of its streams; None if its streams do not tell all that its JSON does.
@@ -75,7 +75,7 @@ class Backend:
     usage_per_choice: bool = False
     usage_in_chunks: bool = False
     closes_after_stream: bool = False
-    engine_member: str | None = None
+    engine_members: tuple[str, ...] = ()
     engine_member_with_usage: bool = False
     engine_fields: tuple[tuple[str, str, float], ...] = ()
     engine_headers: tuple[tuple[str, str, float], ...] = ()
@@ -92,7 +92,7 @@ class Backend:
             usage_per_choice=self.usage_per_choice,
             usage_in_chunks=self.usage_in_chunks,
             closes_after_stream=self.closes_after_stream,
-            engine_member=self.engine_member,
+            engine_members=self.engine_members,
             engine_member_with_usage=self.engine_member_with_usage,
             engine_fields=self.engine_fields,
             engine_headers=self.engine_headers,

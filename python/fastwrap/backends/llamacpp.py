@@ -18,7 +18,7 @@ BACKEND = Backend(
     recognises=_recognises,
     usage_per_choice=True,
     closes_after_stream=True,
-    engine_member="timings",
+    engine_members=("timings",),
     engine_fields=(
         ("prompt_ms", "prefill_ms", 1.0),
         ("predicted_ms", "generation_ms", 1.0),

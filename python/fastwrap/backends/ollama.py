@@ -1,4 +1,4 @@
-"""Ollama, through its OpenAI routes. Asked for usage, its completions carry it in every chunk, zeros at first."""
+"""Ollama. Asked for usage, its OpenAI completions carry it in every chunk, zeros at first."""
 
 from __future__ import annotations
 
@@ -33,10 +33,18 @@ _JSON_FORM = JsonForm(
     end="\n",
 )
 
+#: Its numbers are in the answers of its own API only; in nanoseconds.
 BACKEND = Backend(
     name="ollama",
     health_path="/api/version",
     recognises=_recognises,
     usage_in_chunks=True,
+    engine_members=("",),
+    engine_fields=(
+        ("load_duration", "load_ms", 1e-6),
+        ("prompt_eval_duration", "prefill_ms", 1e-6),
+        ("eval_duration", "generation_ms", 1e-6),
+        ("total_duration", "latency_ms", 1e-6),
+    ),
     json_form=_JSON_FORM,
 )

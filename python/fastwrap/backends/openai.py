@@ -15,7 +15,7 @@ BACKEND = Backend(
     name="openai",
     health_path="/v1/models",
     recognises=_recognises,
-    engine_member="nvext.timing",
+    engine_members=("nvext.timing",),
     engine_fields=(
         ("prefill_wait_time_ms", "queue_ms", 1.0),
         ("prefill_time_ms", "prefill_ms", 1.0),

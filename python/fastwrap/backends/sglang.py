@@ -12,14 +12,15 @@ async def _recognises(ask: Ask) -> bool:
     return False
 
 
-#: ``meta_info`` is in chat answers that are no streams, for who asks for it with ``return_meta_info``; in seconds.
+#: ``meta_info`` is in chat answers that are no streams, for who asks for it with ``return_meta_info``, and in those of
+#: its own ``/generate``; in seconds.
 # Its JSON has ``metadata`` (which weights wrote which tokens) that its streams do not tell: no `json_form`.
 #: The gauges are there under ``--enable-metrics``.
 BACKEND = Backend(
     name="sglang",
     health_path="/ready",
     recognises=_recognises,
-    engine_member="choices.meta_info",
+    engine_members=("choices.meta_info", "meta_info"),
     engine_fields=(
         ("queue_time", "queue_ms", 1e3),
         ("first_token_latency", "ttft_ms", 1e3),

@@ -101,7 +101,7 @@ BACKEND = Backend(
     name="vllm",
     health_path="/health",
     recognises=_recognises,
-    engine_member="metrics",
+    engine_members=("metrics",),
     engine_member_with_usage=True,
     engine_fields=(
         ("queue_time_ms", "queue_ms", 1.0),

@@ -1,6 +1,6 @@
 //! Reads a whole JSON answer in one pass: what it says, and where the block fits in.
 
-use crate::event::ErrorType;
+use crate::event::{Dialect, ErrorType};
 use crate::json::{Scanner, is_key};
 use crate::performance::EngineNumbers;
 use crate::profile::Profile;
@@ -22,17 +22,22 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads `text`.
+    /// Reads `text`, an answer of the API `dialect`.
     ///
     /// # Errors
     /// If it is not the UTF-8 text of one JSON object.
-    pub fn read(text: &[u8], profile: &Profile) -> Result<Self, Refusal> {
+    pub fn read(text: &[u8], profile: &Profile, dialect: Dialect) -> Result<Self, Refusal> {
+        let is_own = dialect == Dialect::Generate;
+        let mut own = Usage::default();
         let mut usage = None;
         let mut engine = None;
         let mut error = None;
         let mut flat = ErrorType::default();
         let mut is_flat_error = false;
         let layout = Layout::read(text, &BLOCK_NAMES, |key, value| {
+            if is_own {
+                let _ = own.take_own(key, value);
+            }
             if is_key(key, "usage") {
                 usage = Usage::read(&mut Scanner::new(value)).ok().flatten();
             } else if is_key(key, "error") {
@@ -47,6 +52,9 @@ impl Answer {
             }
         })?;
         let error = error.or_else(|| is_flat_error.then_some(flat)).map(ErrorType::text);
+        let usage = usage.or_else(|| (own != Usage::default()).then_some(own));
+        // Ollama's own numbers stand among the members of its answer.
+        let engine = engine.or_else(|| EngineNumbers::read(profile, text).filter(|_| is_own));
         Ok(Self { layout, usage, engine, error })
     }
 }
@@ -56,7 +64,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Answer {
-        Answer::read(text.as_bytes(), &Profile::default()).unwrap()
+        Answer::read(text.as_bytes(), &Profile::default(), Dialect::Choices).unwrap()
     }
 
     #[test]

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::event::Dialect;
+use crate::framing::Framing;
 use crate::performance::Outcome;
 
 /// What went wrong before or while the engine answered.
@@ -181,10 +182,16 @@ impl Fault {
 
     /// The error as one event of a stream; the only event that fastwrap ever adds.
     #[must_use]
-    pub fn event(self, dialect: Dialect) -> Bytes {
+    pub fn event(self, dialect: Dialect, framing: Framing) -> Bytes {
         let error = self.error();
+        if framing == Framing::Lines {
+            // Ollama's, whose clients know a text only.
+            return Bytes::from(format!("{}\n", json!({ "error": self.message() })));
+        }
         Bytes::from(match dialect {
-            Dialect::Choices => format!("data: {}\n\n", json!({ "error": error })),
+            Dialect::Choices | Dialect::Generate => {
+                format!("data: {}\n\n", json!({ "error": error }))
+            }
             Dialect::Responses | Dialect::Messages => {
                 format!("event: error\ndata: {}\n\n", json!({"type": "error", "error": error}))
             }

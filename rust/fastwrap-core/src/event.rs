@@ -1,6 +1,7 @@
 //! Reads from one event, or one JSON answer, the few things the timeline needs, without building a tree.
 
 mod error_type;
+mod generate;
 mod series;
 
 use std::ops::Range;
@@ -67,6 +68,8 @@ pub enum Dialect {
     Responses,
     /// Anthropic messages: typed events, `message_stop` at the end.
     Messages,
+    /// The engines' own APIs: flat events, of which the last says so.
+    Generate,
 }
 
 /// What one event says.
@@ -133,6 +136,7 @@ fn read_text(dialect: Dialect, data: &[u8]) -> Result<(Reading, Place), SyntaxEr
         Dialect::Responses | Dialect::Messages => {
             read_typed_event(dialect, &mut scanner, &mut reading, &mut place)?
         }
+        Dialect::Generate => generate::read_event(&mut scanner, &mut reading, &mut place)?,
     }
     scanner.end()?;
     Ok((reading, place))
@@ -328,7 +332,7 @@ fn read_typed_event(
     *place = typed.place.clone();
     match dialect {
         Dialect::Messages => typed.apply_messages(reading),
-        Dialect::Responses | Dialect::Choices => typed.apply_responses(reading),
+        _ => typed.apply_responses(reading),
     }
     Ok(())
 }

@@ -20,13 +20,14 @@ use crate::answer::Answer;
 use crate::enrich::{self, Enrich};
 use crate::error::Fault;
 use crate::event::{ChoiceSet, Dialect};
+use crate::framing::Framing;
 use crate::headers;
 use crate::meter::Meter;
 use crate::performance::{EngineNumbers, Outcome, Performance};
 use crate::request::Facts;
 use crate::route::Route;
 use crate::splice::Layout;
-use crate::stream::{Render, Stream, StreamSettings};
+use crate::stream::{Places, Render, Stream, StreamSettings};
 use crate::timeline::Timeline;
 use crate::upload::SharedReader;
 
@@ -225,23 +226,18 @@ impl Exchange {
         };
         self.context.engine = EngineNumbers::of_headers(&self.context.profile, response_headers);
         let enrich = self.context.enrich;
-        match content_type(response_headers).filter(|_| is_identity(response_headers)) {
-            Some(name) if name.eq_ignore_ascii_case(EVENT_STREAM) => {
-                self.context.streamed = true;
-                let strip_usage = self.strips_usage(route);
-                if enrich.places.any() || strip_usage {
-                    headers::strip_body_digests(response_headers);
-                }
-                self.mode = Mode::Stream(Box::new(Stream::new(StreamSettings {
-                    dialect: route.dialect(),
-                    places: enrich.places,
-                    strip_usage,
-                    usage_per_choice: self.context.profile.usage_per_choice,
-                    usage_in_chunks: self.context.profile.usage_in_chunks,
-                    stall_ns: self.context.meter.settings.stall_ns,
-                })));
-                Plan::Forward
+        let content_type = content_type(response_headers).filter(|_| is_identity(response_headers));
+        if let Some(framing) = content_type.and_then(|name| framing(route, name)) {
+            self.context.streamed = true;
+            let strip_usage = self.strips_usage(route);
+            if enrich.places.any() || strip_usage {
+                headers::strip_body_digests(response_headers);
             }
+            let settings = self.stream_settings(framing, enrich.places, strip_usage);
+            self.mode = Mode::Stream(Box::new(Stream::new(settings)));
+            return Plan::Forward;
+        }
+        match content_type {
             Some(name)
                 if name.eq_ignore_ascii_case("application/json")
                     && headers::body_bytes(response_headers)
@@ -256,6 +252,30 @@ impl Exchange {
                 Plan::Forward
             }
         }
+    }
+
+    fn stream_settings(
+        &self,
+        framing: Framing,
+        places: Places,
+        strip_usage: bool,
+    ) -> StreamSettings {
+        let profile = &self.context.profile;
+        let dialect = self.dialect();
+        StreamSettings {
+            dialect,
+            framing,
+            places,
+            strip_usage,
+            // llama.cpp's own API counts as it goes.
+            usage_per_choice: profile.usage_per_choice && dialect == Dialect::Choices,
+            usage_in_chunks: profile.usage_in_chunks,
+            stall_ns: self.context.meter.settings.stall_ns,
+        }
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.route.map_or(Dialect::Choices, Route::dialect)
     }
 
     fn strips_usage(&self, route: Route) -> bool {
@@ -329,7 +349,7 @@ impl Exchange {
         head: Option<&mut Parts>,
         out: &mut Vec<Bytes>,
     ) -> Outcome {
-        let answer = Answer::read(&body, &self.context.profile).ok();
+        let answer = Answer::read(&body, &self.context.profile, self.dialect()).ok();
         let layout = answer.map(|answer| self.take_json(answer));
         if hold {
             let response_headers = head.map(|head| &mut head.headers);
@@ -341,7 +361,8 @@ impl Exchange {
     fn finish_stream(&mut self, mut stream: Stream, out: &mut Vec<Bytes>) -> Outcome {
         let end = stream.close(&mut self.timeline, &mut self.context, out);
         let done = end.done;
-        let finished = !self.context.profile.done && !self.timeline.finished.is_empty();
+        let needs_done = self.context.profile.done && self.dialect() != Dialect::Generate;
+        let finished = !needs_done && !self.timeline.finished.is_empty();
         let outcome = if let Some(error) = end.error.clone() {
             self.context.met_error(error);
             Outcome::Error
@@ -426,8 +447,8 @@ impl Exchange {
                 // Behind the stream's own end there is nothing to tell: the client has it all.
                 self.end(Outcome::Complete, now_ns);
             } else if !end.inside_event {
-                let dialect = self.route.map_or(Dialect::Choices, Route::dialect);
-                out.push(fault.event(dialect));
+                let framing = stream.framing();
+                out.push(fault.event(self.dialect(), framing));
                 broken = Broken::Told;
             }
         }
@@ -494,6 +515,16 @@ fn request_id(request_headers: &HeaderMap, now_ns: u64, in_flight: u64) -> Strin
 }
 
 const EVENT_STREAM: &str = "text/event-stream";
+const LINES: &str = "application/x-ndjson";
+
+/// How the events of an answer of this type are told apart; `None` if it is no stream.
+fn framing(route: Route, content_type: &str) -> Option<Framing> {
+    if content_type.eq_ignore_ascii_case(EVENT_STREAM) {
+        return Some(Framing::Events);
+    }
+    let is_lines = route == Route::Generate && content_type.eq_ignore_ascii_case(LINES);
+    is_lines.then_some(Framing::Lines)
+}
 
 fn content_type(response_headers: &HeaderMap) -> Option<&str> {
     let value = response_headers.get(header::CONTENT_TYPE)?.to_str().ok()?;

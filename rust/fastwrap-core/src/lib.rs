@@ -13,6 +13,7 @@ pub mod enrich;
 pub mod error;
 pub mod event;
 pub mod exchange;
+pub mod framing;
 pub mod gpu;
 pub mod headers;
 pub mod json;

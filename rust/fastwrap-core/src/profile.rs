@@ -30,9 +30,9 @@ pub struct Profile {
     pub usage_in_chunks: bool,
     /// It closes the connection after a stream, though it promised to keep it.
     pub closes_after_stream: bool,
-    /// The member of an answer, or of a chunk, that holds the engine's own numbers; with dots between the names if it lies
-    /// deeper.
-    pub engine_member: Option<String>,
+    /// The member of an answer, or of a chunk, that holds the engine's own numbers, by route; with dots between the names
+    /// if it lies deeper, empty for the answer itself.
+    pub engine_members: Vec<String>,
     /// In a stream that member comes only to those who ask for usage.
     pub engine_member_with_usage: bool,
     /// Which of them are taken over.
@@ -53,7 +53,7 @@ impl Default for Profile {
             usage_per_choice: false,
             usage_in_chunks: false,
             closes_after_stream: false,
-            engine_member: None,
+            engine_members: Vec::new(),
             engine_member_with_usage: false,
             engine_fields: Vec::new(),
             engine_headers: Vec::new(),

@@ -17,10 +17,12 @@ pub enum Route {
     Embeddings,
     /// `/v1/rerank`, `/v1/score` and their kin: one JSON answer, no text.
     Scores,
+    /// The engines' own: `/generate` of SGLang and TGI, `/completion` of llama.cpp, `/api/chat` of Ollama, …
+    Generate,
 }
 
 /// Path endings, so that an engine below a prefix is measured as well.
-const ENDINGS: [(&str, Route); 13] = [
+const ENDINGS: [(&str, Route); 16] = [
     ("/chat/completions", Route::Chat),
     ("/v1/completions", Route::Completions),
     ("/v1/responses", Route::Responses),
@@ -34,27 +36,33 @@ const ENDINGS: [(&str, Route); 13] = [
     ("/v1/pooling", Route::Scores),
     ("/v1/moderations", Route::Scores),
     ("/v2/embed", Route::Embeddings),
+    ("/generate_stream", Route::Generate),
+    ("/api/chat", Route::Generate),
+    ("/api/generate", Route::Generate),
 ];
 
 /// Engines serve these without `/v1` too; only the whole path counts, for such words end other paths as well.
-const WHOLE: [(&str, Route); 6] = [
+const WHOLE: [(&str, Route); 8] = [
     ("/completions", Route::Completions),
     ("/embeddings", Route::Embeddings),
     ("/rerank", Route::Scores),
     ("/score", Route::Scores),
     ("/classify", Route::Scores),
     ("/pooling", Route::Scores),
+    ("/generate", Route::Generate),
+    ("/completion", Route::Generate),
 ];
 
 impl Route {
     /// Every route, in the order of [`Self::index`].
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Chat,
         Self::Completions,
         Self::Responses,
         Self::Messages,
         Self::Embeddings,
         Self::Scores,
+        Self::Generate,
     ];
 
     /// The measured route of a request, or `None`. `target` may carry a query.
@@ -74,6 +82,7 @@ impl Route {
         match self {
             Self::Responses => Dialect::Responses,
             Self::Messages => Dialect::Messages,
+            Self::Generate => Dialect::Generate,
             Self::Chat | Self::Completions | Self::Embeddings | Self::Scores => Dialect::Choices,
         }
     }
@@ -94,6 +103,7 @@ impl Route {
             Self::Messages => "messages",
             Self::Embeddings => "embeddings",
             Self::Scores => "scores",
+            Self::Generate => "generate",
         }
     }
 
@@ -116,6 +126,9 @@ mod tests {
             ("/prefix/v1/embeddings", Some(Route::Embeddings)),
             ("/completions", Some(Route::Completions)),
             ("/v1/messages", Some(Route::Messages)),
+            ("/api/chat", Some(Route::Generate)),
+            ("/generate", Some(Route::Generate)),
+            ("/models/generate", None),
             ("/v1/threads/t/messages", None),
             ("/v1/messages/count_tokens", None),
             ("/v1/models", None),

@@ -9,8 +9,9 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 
 use crate::event::{Dialect, Reading, Series};
+use crate::framing::{Decoder, Framing};
 use crate::splice::{self, Layout, Slot};
-use crate::sse::{Decoder, Frame};
+use crate::sse::Frame;
 use crate::timeline::Timeline;
 
 /// Largest event that is read; a stream with a larger one passes untouched from there on.
@@ -74,6 +75,8 @@ impl Places {
 pub struct StreamSettings {
     /// The API its events belong to.
     pub dialect: Dialect,
+    /// How they are told apart.
+    pub framing: Framing,
     /// Where the block goes.
     pub places: Places,
     /// The usage chunk was asked for by fastwrap, not by the client: take it out.
@@ -161,7 +164,7 @@ impl Stream {
     pub fn new(settings: StreamSettings) -> Self {
         Self {
             settings,
-            decoder: Decoder::default(),
+            decoder: Decoder::new(settings.framing),
             series: Series::new(settings.dialect),
             pending: BytesMut::new(),
             held: None,
@@ -171,6 +174,12 @@ impl Stream {
             closed: false,
             told: false,
         }
+    }
+
+    /// How its events are told apart.
+    #[must_use]
+    pub fn framing(&self) -> Framing {
+        self.settings.framing
     }
 
     /// Whether an event was too large to be read.

@@ -62,6 +62,35 @@ impl Usage {
         Ok(())
     }
 
+    /// Takes in a member of an engine's own API: llama.cpp's, Ollama's, SGLang's `meta_info`, TGI's `details`.
+    ///
+    /// # Errors
+    /// If `value` is not well-formed.
+    pub(crate) fn take_own(&mut self, key: &[u8], value: &[u8]) -> Result<(), SyntaxError> {
+        let mut scanner = Scanner::new(value);
+        let field = match key {
+            b"tokens_evaluated" | b"prompt_eval_count" | b"input_length" => &mut self.prompt,
+            b"tokens_predicted" | b"eval_count" | b"generated_tokens" => &mut self.completion,
+            b"meta_info" => {
+                self.update(Self::read(&mut scanner)?.unwrap_or_default());
+                return Ok(());
+            }
+            b"details" if scanner.kind()? == Kind::Object => {
+                scanner.enter_object()?;
+                while let Some(key) = scanner.next_key()? {
+                    let value = scanner.value()?;
+                    if key != b"details" {
+                        self.take_own(key, value)?;
+                    }
+                }
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        *field = scanner.integer()?.or(*field);
+        Ok(())
+    }
+
     /// Whether nothing was counted yet: some engines send zeros until they know better.
     #[must_use]
     pub fn is_zero(&self) -> bool {

@@ -7,6 +7,7 @@ use std::cell::Cell;
 
 use bytes::Bytes;
 use fastwrap_core::event::Dialect;
+use fastwrap_core::framing::Framing;
 use fastwrap_core::stream::{Places, Render, Stream, StreamSettings};
 use fastwrap_core::timeline::Timeline;
 
@@ -43,6 +44,7 @@ impl Render for Nothing {
 fn settings(dialect: Dialect) -> StreamSettings {
     StreamSettings {
         dialect,
+        framing: Framing::Events,
         places: Places { body: true, usage: false },
         strip_usage: true,
         usage_per_choice: false,

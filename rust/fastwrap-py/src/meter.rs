@@ -109,7 +109,7 @@ impl Meter {
         self.core.profile().backend.as_ref().to_owned()
     }
 
-    #[pyo3(signature = (*, backend, stream_usage, done, usage_per_choice, usage_in_chunks, closes_after_stream, engine_member, engine_member_with_usage, engine_fields, engine_headers, json_form))]
+    #[pyo3(signature = (*, backend, stream_usage, done, usage_per_choice, usage_in_chunks, closes_after_stream, engine_members, engine_member_with_usage, engine_fields, engine_headers, json_form))]
     #[allow(clippy::too_many_arguments)] // keyword-only in Python
     fn set_profile(
         &self,
@@ -119,7 +119,7 @@ impl Meter {
         usage_per_choice: bool,
         usage_in_chunks: bool,
         closes_after_stream: bool,
-        engine_member: Option<String>,
+        engine_members: Vec<String>,
         engine_member_with_usage: bool,
         engine_fields: Vec<EngineFieldRow>,
         engine_headers: Vec<EngineFieldRow>,
@@ -132,7 +132,7 @@ impl Meter {
             usage_per_choice,
             usage_in_chunks,
             closes_after_stream,
-            engine_member,
+            engine_members,
             engine_member_with_usage,
             engine_fields: engine_fields.into_iter().map(engine_field).collect(),
             engine_headers: engine_headers.into_iter().map(engine_field).collect(),

@@ -34,13 +34,19 @@ fn an_overloaded_client_is_told_when_to_come_back() {
 #[test]
 fn events_are_errors_to_the_reader_of_their_dialect() {
     for fault in Fault::ALL {
-        for dialect in [Dialect::Choices, Dialect::Responses, Dialect::Messages] {
-            let event = fault.event(dialect);
+        for dialect in [Dialect::Choices, Dialect::Responses, Dialect::Messages, Dialect::Generate]
+        {
+            let event = fault.event(dialect, Framing::Events);
             let frame = crate::sse::Decoder::default().next_event(&event).unwrap();
             assert_eq!(frame.end, event.len(), "one event and no more");
-            assert_eq!(frame.name(&event).is_empty(), dialect == Dialect::Choices);
+            let is_named = matches!(dialect, Dialect::Responses | Dialect::Messages);
+            assert_eq!(frame.name(&event).is_empty(), !is_named);
             let reading = crate::event::read(dialect, &frame.data(&event).unwrap()).unwrap();
             assert!(reading.error.is_some_and(|error| !error.is_empty()));
         }
+        let line = fault.event(Dialect::Generate, Framing::Lines);
+        let error: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(error["error"], fault.to_string());
+        assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
     }
 }

@@ -225,3 +225,95 @@ fn messages() {
     assert_eq!(answer.usage.map(|usage| usage.completion), Some(Some(2)));
     assert!(answer.error.is_none());
 }
+
+#[test]
+fn engines_own_apis() {
+    let read = |data: &str| read(Dialect::Generate, data.as_bytes()).unwrap();
+    let counts = |reading: &Reading| {
+        reading.usage.map(|usage| (usage.prompt.unwrap_or(0), usage.completion.unwrap_or(0)))
+    };
+    for (data, text, finished, tokens) in [
+        (
+            r#"{"text":"","output_ids":[1],"meta_info":{"finish_reason":null,"prompt_tokens":2,"completion_tokens":1}}"#,
+            "",
+            false,
+            Some((2, 1)),
+        ),
+        (
+            r#"{"text":"é","meta_info":{"finish_reason":{"type":"length"},"prompt_tokens":2,"completion_tokens":3}}"#,
+            "answer",
+            true,
+            Some((2, 3)),
+        ),
+        (
+            r#"{"index":4,"token":{"id":1,"text":"a","special":false},"generated_text":null,"details":null}"#,
+            "answer",
+            false,
+            Some((0, 4)),
+        ),
+        (
+            r#"{"index":5,"token":{"id":2,"text":"</s>","special":true},"generated_text":"aa","details":{"generated_tokens":5,"input_length":7}}"#,
+            "",
+            true,
+            Some((7, 5)),
+        ),
+        (
+            r#"{"index":0,"content":"n","tokens":[85],"stop":false,"tokens_predicted":2,"tokens_evaluated":3}"#,
+            "answer",
+            false,
+            Some((3, 2)),
+        ),
+        (
+            r#"{"index":0,"content":"","stop":true,"tokens_predicted":8,"tokens_evaluated":2}"#,
+            "",
+            true,
+            Some((2, 8)),
+        ),
+        (r#"{"message":{"role":"assistant","content":"a"},"done":false}"#, "answer", false, None),
+        (
+            r#"{"message":{"role":"assistant","content":"","thinking":"hm"},"done":false}"#,
+            "reasoning",
+            false,
+            None,
+        ),
+        (
+            r#"{"message":{"content":"","tool_calls":[{"function":{"name":"f","arguments":{}}}]},"done":false}"#,
+            "tool_call",
+            false,
+            None,
+        ),
+        (r#"{"response":"a","done":false}"#, "answer", false, None),
+        (
+            r#"{"response":"","done":true,"prompt_eval_count":51,"eval_count":8}"#,
+            "",
+            true,
+            Some((51, 8)),
+        ),
+    ] {
+        let reading = read(data);
+        let texts = [
+            (reading.answer, "answer"),
+            (reading.reasoning, "reasoning"),
+            (reading.tool_call, "tool_call"),
+        ];
+        let found: Vec<_> =
+            texts.iter().filter(|(set, _)| !set.is_empty()).map(|(_, name)| *name).collect();
+        assert_eq!(found.concat(), text, "{data}");
+        assert_eq!((!reading.finished.is_empty(), counts(&reading)), (finished, tokens), "{data}");
+        assert_eq!(reading.last, data.contains(r#""done":true"#), "{data}");
+        assert!(
+            reading.has_choices && reading.choices.len() == 1 && reading.error.is_none(),
+            "{data}"
+        );
+    }
+    assert_eq!(read(r#"{"index":1,"text":"a","meta_info":{}}"#).answer.last(), Some(1));
+    assert_eq!(
+        read(r#"{"error":"out of memory","error_type":"generation"}"#).error.unwrap(),
+        "generation"
+    );
+    assert_eq!(read(r#"{"error":"model not found"}"#).error.unwrap(), "");
+    assert_eq!(read(r#"{"error":{"message":"m","type":"t"}}"#).error.unwrap(), "t");
+    for data in [r#"{"meta_info":1,"details":[],"token":"x","message":null,"index":"x"}"#, "{}"] {
+        assert_eq!(counts(&read(data)), None, "{data}");
+    }
+}

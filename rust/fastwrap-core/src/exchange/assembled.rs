@@ -8,12 +8,13 @@ use super::context::Context;
 use super::{EVENT_STREAM, Exchange, Mode, Outcome, content_type, is_identity};
 use crate::assemble::Assembly;
 use crate::error::Fault;
-use crate::event::{Dialect, Reading};
+use crate::event::Reading;
+use crate::framing::Framing;
 use crate::headers;
 use crate::json::{Scanner, is_key};
 use crate::request::ask_for_stream;
 use crate::route::Route;
-use crate::stream::{Places, Render, Stream, StreamSettings};
+use crate::stream::{Places, Render, Stream};
 use crate::timeline::Timeline;
 
 /// What has become of a request for JSON.
@@ -110,15 +111,7 @@ impl Exchange {
             headers.remove(name);
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let profile = &self.context.profile;
-        let settings = StreamSettings {
-            dialect: self.route.map_or(Dialect::Choices, Route::dialect),
-            places: Places::default(),
-            strip_usage: false,
-            usage_per_choice: profile.usage_per_choice,
-            usage_in_chunks: profile.usage_in_chunks,
-            stall_ns: self.context.meter.settings.stall_ns,
-        };
+        let settings = self.stream_settings(Framing::Events, Places::default(), false);
         self.context.streamed = true;
         let stream = Stream::new(settings);
         self.mode = Mode::Assemble(Box::new(Assembling { stream, assembly, passed: Vec::new() }));

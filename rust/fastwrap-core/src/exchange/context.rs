@@ -130,7 +130,7 @@ impl Render for Context {
     }
 
     fn comes_with_usage(&self) -> Option<&str> {
-        let member = self.profile.engine_member.as_deref()?.split('.').next();
+        let member = self.profile.engine_members.first()?.split('.').next();
         member.filter(|_| self.profile.engine_member_with_usage)
     }
 }

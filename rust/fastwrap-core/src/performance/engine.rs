@@ -48,24 +48,24 @@ impl EngineNumbers {
     /// Reads a JSON object: an answer, or the data of an event; `None` if it holds none of them.
     #[must_use]
     pub fn read(profile: &Profile, data: &[u8]) -> Option<Self> {
-        let path = profile.engine_member.as_deref()?;
-        let name = path.rsplit('.').next().unwrap_or(path);
-        memchr::memmem::find(data, name.as_bytes())?;
-        Self::of(profile, follow(data, path).ok()??)
+        profile.engine_members.iter().find_map(|path| {
+            let name = path.rsplit('.').next().unwrap_or(path);
+            memchr::memmem::find(data, name.as_bytes())?;
+            Self::of(profile, follow(data, path).ok()??)
+        })
     }
 
     /// Reads a member of an answer in which the engine's numbers may be.
     #[must_use]
     pub fn read_member(profile: &Profile, key: &[u8], value: &[u8]) -> Option<Self> {
-        let path = profile.engine_member.as_deref()?;
-        let Some((name, rest)) = path.split_once('.') else {
-            return is_key(key, path).then(|| Self::of(profile, value))?;
-        };
-        let last = rest.rsplit('.').next().unwrap_or(rest);
-        if !is_key(key, name) || memchr::memmem::find(value, last.as_bytes()).is_none() {
-            return None;
-        }
-        Self::of(profile, follow(value, rest).ok()??)
+        profile.engine_members.iter().find_map(|path| {
+            let (name, rest) = path.split_once('.').unwrap_or((path, ""));
+            let last = rest.rsplit('.').next().unwrap_or(rest);
+            if !is_key(key, name) || memchr::memmem::find(value, last.as_bytes()).is_none() {
+                return None;
+            }
+            Self::of(profile, follow(value, rest).ok()??)
+        })
     }
 
     /// Reads the engine's member itself.
@@ -133,11 +133,11 @@ fn read_members(
     Ok(())
 }
 
-/// The value at the end of a path from member to member, the last one of each name. Where a list stands on the way, its
+/// The value at the end of a path from member to member, the last one of each name; `data` for an empty one. Where a list stands on the way, its
 /// only item is gone through: of several it could not be told whose numbers they are.
 fn follow<'a>(data: &'a [u8], path: &str) -> Result<Option<&'a [u8]>, SyntaxError> {
     let mut value = data;
-    for name in path.split('.') {
+    for name in path.split('.').filter(|name| !name.is_empty()) {
         let Some(found) = member_value(value, name)? else {
             return Ok(None);
         };

@@ -256,7 +256,7 @@ fn written(performance: &Performance) -> Value {
 #[test]
 fn gauges_stand_beside_what_the_engine_says_of_the_request() {
     let profile = Profile {
-        engine_member: Some("timings".to_owned()),
+        engine_members: vec!["timings".to_owned()],
         engine_fields: vec![EngineField { from: "a".to_owned(), to: "a_ms".into(), scale: 1.0 }],
         ..Profile::default()
     };
@@ -391,7 +391,7 @@ fn energy_per_token_needs_tokens() {
 #[test]
 fn the_engines_own_numbers_are_scaled_and_renamed() {
     let profile = Profile {
-        engine_member: Some("timings".to_owned()),
+        engine_members: vec!["timings".to_owned()],
         engine_fields: vec![
             field("prompt_ns", "prefill_ms", 1e-6),
             field("cache_n", "cached_tokens", 1.0),
@@ -424,7 +424,7 @@ fn field(from: &str, to: &str, scale: f64) -> EngineField {
 #[test]
 fn numbers_that_lie_deeper_are_found_by_their_path() {
     let profile = Profile {
-        engine_member: Some("choices.meta".to_owned()),
+        engine_members: vec!["choices.meta".to_owned()],
         engine_fields: vec![
             field("timing.ttft_ms", "ttft_ms", 1.0),
             field("timing.inner.n", "n", 2.0),

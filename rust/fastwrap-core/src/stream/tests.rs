@@ -28,6 +28,7 @@ impl Render for Fixed {
 
 const SETTINGS: StreamSettings = StreamSettings {
     dialect: Dialect::Choices,
+    framing: Framing::Events,
     places: Places { body: true, usage: false },
     strip_usage: false,
     usage_per_choice: false,

@@ -14,7 +14,7 @@ fn profile(name: &str) -> Profile {
     match name {
         "llamacpp" => {
             profile.usage_per_choice = true;
-            profile.engine_member = Some("timings".to_owned());
+            profile.engine_members = vec!["timings".to_owned()];
         }
         "ollama" => profile.usage_in_chunks = true,
         "transformers" => (profile.stream_usage, profile.done) = (false, false),

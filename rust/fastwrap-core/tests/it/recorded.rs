@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fastwrap_core::performance::Outcome;
+use fastwrap_core::profile::{EngineField, Profile};
 use fastwrap_core::route::Route;
 use http::{HeaderMap, Method};
 use serde_json::{Map, Value, json};
@@ -163,12 +164,14 @@ fn any_settings_and_any_cut_give_the_same_bytes() {
         let path = engine.unwrap().path();
         for file in std::fs::read_dir(&path).into_iter().flatten() {
             let path = file.unwrap().path();
-            if path.extension().is_none_or(|extension| extension != "sse") {
-                continue;
-            }
+            let choices: &[u8] = match path.extension().and_then(|extension| extension.to_str()) {
+                Some("sse") => &[0, 1, 2, 3, 16, 76, 144],
+                Some("ndjson") => &[129, 193],
+                _ => continue,
+            };
             let body = std::fs::read(path).unwrap();
-            for choice in [0_u8, 2, 3, 16, 76, 144] {
-                checks::stream::check(&[&[choice], body.as_slice()].concat());
+            for choice in choices {
+                checks::stream::check(&[&[*choice], body.as_slice()].concat());
             }
             checks::sse::check(&body);
         }
@@ -186,5 +189,110 @@ fn every_recorded_event_is_read_as_its_tree_is() {
         checks::event::check(&case.body);
         checks::splice::check(&case.body);
         checks::request::check(case.request.as_bytes());
+    }
+}
+
+/// Tokens, the event with the first text, and a number of the engine's own: what each of its own APIs tells.
+#[test]
+fn the_engines_own_apis_are_measured() {
+    let cases = cases();
+    for (name, tokens, first_text, number) in [
+        ("native-ollama-chat", (52, 8), None, json!(2.067)),
+        ("native-ollama-chat-stream", (52, 8), Some(0), json!(167.91)),
+        ("native-ollama-generate-stream", (51, 8), Some(0), json!(3.509)),
+        ("native-sglang-generate", (2, 8), None, json!(6.656)),
+        // Until then its characters are not whole.
+        ("native-sglang-generate-stream", (2, 8), Some(7), json!(10.698)),
+        ("native-llamacpp-completion", (2, 8), None, json!(0.408)),
+        ("native-llamacpp-completion-stream", (2, 8), Some(0), json!(0.676)),
+    ] {
+        let case = cases.iter().find(|case| case.name == name).unwrap();
+        let meter = meter("body", with_numbers(&case.engine));
+        let pieces = case.body.split_inclusive(|byte| *byte == b'\n').collect();
+        let answer = Answer { status: case.status, headers: case.headers.clone(), pieces };
+        let got = exchange(&meter, &case.path, &case.request, answer);
+        let (left, blocks) = without_blocks(&got.body);
+        assert_eq!((left == case.body, got.outcome), (true, Outcome::Complete), "{name}");
+        let block = &blocks[0];
+        check_block(block);
+        assert_eq!(
+            (&block["prompt_tokens"], &block["completion_tokens"]),
+            (&json!(tokens.0), &json!(tokens.1))
+        );
+        let own = &block["engine"];
+        let found = own.get("generation_ms").or_else(|| own.get("ttft_ms"));
+        assert_eq!(found, Some(&number), "{name}: {own}");
+        // A line each millisecond, the first 8 ms after the request; the second of two ends an event of SSE.
+        let last_line = |event: u32| if case.is_stream() { 2 * event + 1 } else { event };
+        let first_ms = first_text.map(|event| f64::from(8 + last_line(event)));
+        assert_eq!(block["ttft_ms"].as_f64(), first_ms, "{name}");
+    }
+}
+
+fn with_numbers(engine: &str) -> Profile {
+    let (members, fields): (&[&str], &[(&str, &str, f64)]) = match engine {
+        "ollama" => (&[""], &[("eval_duration", "generation_ms", 1e-6)]),
+        "sglang" => {
+            (&["choices.meta_info", "meta_info"], &[("first_token_latency", "ttft_ms", 1e3)])
+        }
+        _ => (&["timings"], &[("predicted_ms", "generation_ms", 1.0)]),
+    };
+    let field = |(from, to, scale): &(&str, &str, f64)| EngineField {
+        from: (*from).to_owned(),
+        to: (*to).into(),
+        scale: *scale,
+    };
+    Profile {
+        engine_members: members.iter().map(ToString::to_string).collect(),
+        engine_fields: fields.iter().map(field).collect(),
+        ..profile_of(engine)
+    }
+}
+
+/// A stream of its own API that breaks off is told in its own form, and one that ends early is no success.
+#[test]
+fn the_engines_own_apis_end_as_they_should() {
+    let head = |kind: &str| headers(&[("content-type", kind)]);
+    for (path, kind, stream, outcome) in [
+        (
+            "/api/chat",
+            "application/x-ndjson",
+            "{\"message\":{\"content\":\"a\"},\"done\":false}\n",
+            Outcome::Incomplete,
+        ),
+        ("/api/chat", "application/x-ndjson", "{\"error\":\"m\"}\n", Outcome::Error),
+        (
+            "/api/generate",
+            "application/x-ndjson",
+            "{\"response\":\"a\",\"done\":true}",
+            Outcome::Complete,
+        ),
+        (
+            "/generate_stream",
+            "text/event-stream",
+            "data:{\"token\":{\"text\":\"a\"},\"generated_text\":null}\n\n",
+            Outcome::Incomplete,
+        ),
+        (
+            "/generate_stream",
+            "text/event-stream",
+            "data:{\"error\":\"m\",\"error_type\":\"t\"}\n\n",
+            Outcome::Error,
+        ),
+        (
+            "/generate_stream",
+            "text/event-stream",
+            "data:{\"index\":3,\"token\":{\"text\":\"a\"},\"generated_text\":\"a\"}\n\n",
+            Outcome::Complete,
+        ),
+    ] {
+        let meter = meter("body", profile_of("ollama"));
+        let answer = Answer { status: 200, headers: head(kind), pieces: vec![stream.as_bytes()] };
+        let got = exchange(&meter, path, "{}", answer);
+        let (left, blocks) = without_blocks(&got.body);
+        assert_eq!((left, got.outcome), (stream.as_bytes().to_vec(), outcome), "{stream}");
+        // Without its line feed the last line passes as it is.
+        let carries = outcome == Outcome::Complete && stream.ends_with('\n');
+        assert_eq!(blocks.len(), usize::from(carries), "{stream}");
     }
 }

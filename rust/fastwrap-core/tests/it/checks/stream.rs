@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use fastwrap_core::event::Dialect;
+use fastwrap_core::framing::Framing;
 use fastwrap_core::stream::{BLOCK_NAMES, Places, Render, Stream, StreamEnd, StreamSettings};
 use fastwrap_core::timeline::Timeline;
 
@@ -63,9 +64,12 @@ pub(crate) fn check(data: &[u8]) {
     if memchr::memmem::find(stream, BLOCK.as_bytes()).is_some() {
         return;
     }
+    let dialect = [Dialect::Choices, Dialect::Generate, Dialect::Responses, Dialect::Messages]
+        [usize::from(choice & 3)];
+    let is_lines = dialect == Dialect::Generate && choice & 128 != 0;
     let settings = StreamSettings {
-        dialect: [Dialect::Choices, Dialect::Choices, Dialect::Responses, Dialect::Messages]
-            [usize::from(choice & 3)],
+        dialect,
+        framing: if is_lines { Framing::Lines } else { Framing::Events },
         places: Places { body: choice & 4 == 0, usage: choice & 8 != 0 },
         strip_usage: choice & 16 != 0,
         usage_per_choice: choice & 32 != 0,

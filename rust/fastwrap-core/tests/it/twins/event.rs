@@ -1,4 +1,4 @@
-//! What an event of the `choices` dialect says, read from a tree.
+//! What an event of the `choices` dialect, or of an engine's own API, says, read from a tree.
 
 use std::collections::BTreeSet;
 
@@ -49,6 +49,63 @@ pub(crate) fn read(event: &Value) -> Option<Facts> {
         read_choice(choice, &mut facts)?;
     }
     Some(facts)
+}
+
+/// Reads an event of an engine's own API.
+pub(crate) fn read_own(event: &Value) -> Option<Facts> {
+    let object = event.as_object()?;
+    let at = |path: &str| event.pointer(path).filter(|value| !value.is_null());
+    let text = |path: &str| at(path).is_some_and(is_text);
+    let token = object.get("token").filter(|token| token.is_object());
+    let count = |paths: &[&str]| {
+        let found = paths.iter().filter_map(|path| at(path)?.as_u64());
+        found.collect::<Vec<_>>()
+    };
+    let index = at("/index").and_then(Value::as_u64).unwrap_or(0);
+    let choice = if token.is_some() { 0 } else { index.min(63) };
+    let set = |member: bool| BTreeSet::from_iter(member.then_some(choice));
+    let message = |name: &str| at("/message").filter(|one| one.is_object())?.get(name);
+    let special = token.is_some_and(|token| token.get("special") == Some(&Value::Bool(true)));
+    let prompt = count(&[
+        "/tokens_evaluated",
+        "/prompt_eval_count",
+        "/input_length",
+        "/meta_info/prompt_tokens",
+        "/meta_info/input_tokens",
+        "/details/tokens_evaluated",
+        "/details/prompt_eval_count",
+        "/details/input_length",
+    ]);
+    let mut completion = count(&[
+        "/tokens_predicted",
+        "/eval_count",
+        "/generated_tokens",
+        "/meta_info/completion_tokens",
+        "/meta_info/output_tokens",
+        "/details/tokens_predicted",
+        "/details/eval_count",
+        "/details/generated_tokens",
+    ]);
+    if completion.is_empty() && token.is_some() {
+        completion.push(index);
+    }
+    let is_true = |path: &str| at(path) == Some(&Value::Bool(true));
+    Some(Facts {
+        has_choices: true,
+        choices: set(true),
+        answer: set(["/text", "/content", "/response"].iter().any(|path| text(path))
+            || message("content").is_some_and(has_text)
+            || (text("/token/text") && token.is_some() && !special)),
+        reasoning: set(text("/thinking") || message("thinking").is_some_and(has_text)),
+        tool_call: set(message("tool_calls").is_some_and(has_call)),
+        finished: set(is_true("/stop")
+            || is_true("/done")
+            || at("/generated_text").is_some()
+            || at("/meta_info").is_some_and(Value::is_object)
+                && at("/meta_info/finish_reason").is_some()),
+        usage: Some([prompt, completion].map(|counts| counts.last().copied())),
+        error: object.get("error").is_some_and(|error| !error.is_null()),
+    })
 }
 
 fn read_choice(choice: &Value, facts: &mut Facts) -> Option<()> {
