@@ -3,7 +3,7 @@
 All times are nanoseconds of the monotonic clock (``time.monotonic_ns()``). Headers are lists of pairs of bytes, as in
 ASGI. A *fault* is the stable word for an error of fastwrap's own: ``engine_unreachable``, ``connect_timeout``,
 ``engine_closed_connection``, ``first_byte_timeout``, ``idle_timeout``, ``total_timeout``, ``body_too_large``,
-``headers_too_large``, ``overloaded``, ``bad_request``, ``internal_error``.
+``headers_too_large``, ``body_timeout``, ``overloaded``, ``bad_request``, ``internal_error``.
 """
 
 import asyncio
@@ -30,6 +30,13 @@ def check_upstream(upstream: str) -> None:
 
     Raises:
         ValueError: If it is none of these; says why.
+    """
+
+def refusal(fault: str) -> tuple[int, HeaderList, bytes]:
+    """Return status, headers and body of fastwrap's answer to a fault.
+
+    Raises:
+        ValueError: If there is no such fault.
     """
 
 def serve_engine(
@@ -320,7 +327,7 @@ class Meter:
             ValueError: If a template of ``json_form`` cannot be used.
         """
 
-    def begin(self, method: str, target: bytes, headers: Headers) -> Measured:
+    def begin(self, method: str, target: bytes, headers: Headers, version: str) -> Measured:
         """Admit a request whose I/O is done in Python; its ``fault`` tells if it was refused."""
 
     def in_flight(self) -> int:
@@ -420,8 +427,8 @@ class Relay:
             ValueError: If the upstream or a timeout cannot be used.
         """
 
-    def open(self, method: str, target: bytes, headers: Headers) -> Exchange:
-        """Begin a request. A refused one answers at once."""
+    def open(self, method: str, target: bytes, headers: Headers, version: str) -> Exchange:
+        """Begin a request, of HTTP's ``version`` as in ASGI. A refused one answers at once."""
 
     def close(self) -> None:
         """End the thread; requests in flight are dropped."""
@@ -432,6 +439,13 @@ class Exchange:
 
     def send(self, chunk: bytes, more: bool) -> bool:
         """Give bytes of the body; return whether more may be given at once (else see ``when_writable``)."""
+
+    def refuse(self, fault: str) -> None:
+        """End the request while its body is still to come: it gets the answer of this fault, if it has none yet.
+
+        Raises:
+            ValueError: If there is no such fault.
+        """
 
     @property
     def is_uploaded(self) -> bool:
@@ -483,6 +497,8 @@ class Server:
         uds: PathLike[str] | None,
         workers: int,
         grace: float,
+        header_timeout: float,
+        body_timeout: float,
         connect_timeout: float,
         first_byte_timeout: float,
         idle_timeout: float,
@@ -499,6 +515,8 @@ class Server:
             uds: Path of a Unix-domain socket to listen on instead; its file must not be there.
             workers: Threads, each with a way to the engine of its own.
             grace: Seconds for requests in flight to end.
+            header_timeout: Seconds for a client to send a request's head, and between two requests; 0 for no limit.
+            body_timeout: Of silence in a request's body, and for all of it, with 2 ms a byte more.
             connect_timeout: As for :class:`Relay`; so are the others.
             first_byte_timeout: From the request's last byte to the answer's head.
             idle_timeout: Between two pieces of the answer.

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from fastwrap._native import AnswerAborted
+from fastwrap._native import AnswerAborted, refusal
 from fastwrap.departures import Departures, Watch
 from fastwrap.relays import open_relay
 from fastwrap.sidecar import PREFIX, Sidecar
+from fastwrap.uploads import Uploads
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     Scope = MutableMapping[str, Any]
     Send = Callable[[Message], Awaitable[None]]
+
+
+_PREFIX = PREFIX.encode()
 
 
 class Application:
@@ -37,6 +41,7 @@ class Application:
         self.settings = settings
         self.sidecar = Sidecar(settings, counters_directory)
         self._departures = Departures()
+        self._uploads = Uploads(settings.body_timeout)
         self._relay: Relay | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,27 +81,28 @@ class Application:
                 return
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        target = _target(scope)
         relay = self._relay or self.start()
-        if path.startswith(PREFIX):
-            await self._answer_own(scope["method"], path, send)
+        if target.startswith(_PREFIX):
+            await self._answer_own(scope["method"], target.partition(b"?")[0].decode("latin-1"), send)
             return
-        exchange = relay.open(scope["method"], _target(scope), scope["headers"])
+        exchange = relay.open(scope["method"], target, scope["headers"], scope.get("http_version", "1.1"))
         refusal = exchange.take()
         if refusal is not None:  # whatever the client still has to send
             await _give(refusal, send)
             return
         watch = Watch(exchange, receive)
-        watch.take(await receive())
-        if watch.has_left:
-            return
-        if exchange.is_uploaded:
-            self._departures.begin_soon(watch)
-        else:
-            watch.begin()
+        self._uploads.begin(watch)
         try:
+            await watch.first()
+            if exchange.is_uploaded:
+                self._uploads.end(watch)
+                self._departures.begin_soon(watch)
+            else:
+                watch.begin()
             await _answer(exchange, send, watch)
         finally:
+            self._uploads.end(watch)
             watch.end()
             exchange.cancel()
 
@@ -108,28 +114,35 @@ class Application:
 
 
 def _target(scope: Scope) -> bytes:
-    """The request's target as the client wrote it, below the path at which fastwrap is mounted."""
+    """The request's target as the client wrote it, below the path at which fastwrap is mounted.
+
+    Without a path it is no target of ours, and is refused: Granian gives none for ``GET host:80``.
+    """
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     root = scope.get("root_path", "").encode()
-    path = raw.removeprefix(root) or b"/"
+    path = raw.removeprefix(root) or (b"/" if root else b"")
     query: bytes = scope.get("query_string", b"")
     return b"%b?%b" % (path, query) if query else path
 
 
 async def _answer(exchange: Exchange, send: Send, watch: Watch) -> None:
-    more = True
+    begun, more = False, True
     while more:
         try:
             part = exchange.take()
         except AnswerAborted:
-            if watch.has_left:  # the client has left: nobody is to be told
-                return
-            raise
+            if not watch.has_left:
+                raise
+            if not begun:  # nobody reads it, unless the body's framing was malformed, which looks the same
+                status, headers, body = refusal("bad_request")
+                await _give(((status, headers), body, False), send)
+            return
         if part is None:
             ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             exchange.when_ready(ready)
             await ready
             continue
+        begun = True
         more = await _give(part, send)
 
 

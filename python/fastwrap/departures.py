@@ -24,20 +24,46 @@ _TURN_SECONDS = 0.05
 class Watch:
     """What one client does while it is answered: it sends the rest of its body, and may leave."""
 
-    __slots__ = ("_exchange", "_is_full", "_is_over", "_receive", "_task", "has_left")
+    __slots__ = ("_exchange", "_first", "_is_full", "_is_over", "_receive", "_task", "has_left", "received_bytes")
 
     def __init__(self, exchange: Exchange, receive: Receive) -> None:
         self._exchange = exchange
         self._receive = receive
         self._is_full = False
+        self._first: asyncio.Task[Any] | None = None
         self._task: asyncio.Task[None] | None = None
         self.has_left = False
+        self.received_bytes = 0
         self._is_over = False
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether more of the body is to come, and there is room for it."""
+        return not (self._is_full or self._exchange.is_uploaded)
+
+    async def first(self) -> None:
+        """Await the first message, which holds most bodies whole, without a task of its own."""
+        self._first = asyncio.current_task()
+        try:
+            self.take(await self._receive())
+        except asyncio.CancelledError:
+            if self._first is not None:
+                raise
+        self._first = None
+
+    def refuse(self, fault: str) -> None:
+        """Wait for the body no longer: the exchange has its answer."""
+        self._exchange.refuse(fault)
+        if self._first is not None:
+            self._first.cancel()
+            self._first = None
 
     def take(self, message: Message) -> None:
         """Pass a piece of the body on, or let the exchange go if the client has left."""
         if message["type"] == "http.request":
-            self._is_full = not self._exchange.send(message.get("body", b""), message.get("more_body", False))
+            body = message.get("body", b"")
+            self.received_bytes += len(body)
+            self._is_full = not self._exchange.send(body, message.get("more_body", False))
         else:
             self.has_left = True
             self._exchange.cancel()

@@ -86,6 +86,10 @@ class Settings:
         "Limits", 0, "Most requests in flight per worker, 0 for any number; more get 503.", "NUMBER"
     )
 
+    header_timeout: float = _seconds(30.0, "For a client to send a request's head, and between two requests.")
+    body_timeout: float = _seconds(
+        60.0, "Of silence in the middle of a request's body; and for all of it, with 2 ms a byte more."
+    )
     connect_timeout: float = _seconds(5.0, "For the engine to accept a connection.")
     first_byte_timeout: float = _seconds(600.0, "For the engine to begin its answer.")
     idle_timeout: float = _seconds(300.0, "Of silence in the middle of an answer.")
@@ -122,7 +126,7 @@ class Settings:
 
     @property
     def timeouts(self) -> dict[str, float]:
-        """The four timeouts by name, in seconds; 0 is no timeout."""
+        """The four timeouts of the way to the engine by name, in seconds; 0 is no timeout."""
         return {
             "connect_timeout": self.connect_timeout,
             "first_byte_timeout": self.first_byte_timeout,

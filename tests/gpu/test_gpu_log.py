@@ -68,7 +68,7 @@ def test_why_nothing_is_sampled_is_told_to_all_and_what_one_lacks_to_itself(mete
 
 def test_requests_in_flight_are_those_of_both(meters: tuple[Meter, Meter]) -> None:
     one, other = meters
-    requests = [which.begin("GET", b"/", []) for which in (one, one, other)]
+    requests = [which.begin("GET", b"/", [(b"host", b"a")], "1.1") for which in (one, one, other)]
     assert one.gpu.in_flight() == other.gpu.in_flight() == 3
     other.gpu.forget_dead()
     assert one.gpu.in_flight() == 3, "nobody has died"
@@ -79,7 +79,7 @@ def test_requests_in_flight_are_those_of_both(meters: tuple[Meter, Meter]) -> No
 
 def test_one_that_shares_in_the_middle_of_a_request_counts_it(tmp_path: Path) -> None:
     late = meter()
-    request = late.begin("GET", b"/", [])
+    request = late.begin("GET", b"/", [(b"host", b"a")], "1.1")
     late.gpu.share(tmp_path / "board")
     assert late.gpu.in_flight() == 1
     request.cancel()
@@ -92,7 +92,7 @@ def test_a_meter_that_is_gone_leaves_nothing_behind(tmp_path: Path) -> None:
     for _ in range(300):  # more than there are places
         other = meter()
         other.gpu.share(tmp_path / "board")
-        request = other.begin("GET", b"/", [])
+        request = other.begin("GET", b"/", [(b"host", b"a")], "1.1")
         assert one.gpu.in_flight() == 1
         del request, other
     assert one.gpu.in_flight() == 0
@@ -101,7 +101,7 @@ def test_a_meter_that_is_gone_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_request_anywhere_wakes_the_sampler(meters: tuple[Meter, Meter]) -> None:
     one, other = meters
     assert not one.gpu.wait(1)
-    request = other.begin("GET", b"/", [])
+    request = other.begin("GET", b"/", [(b"host", b"a")], "1.1")
     assert one.gpu.wait(20 * SECOND), "it began before"
     assert not one.gpu.wait(1), "it was seen"
     woken: list[bool] = []
@@ -121,7 +121,7 @@ def test_without_a_file_it_is_its_own(tmp_path: Path) -> None:
     one.gpu.share()
     one.gpu.share(tmp_path / "board")  # a second time does nothing
     other.gpu.share(tmp_path / "board")
-    other.begin("GET", b"/", [])
+    other.begin("GET", b"/", [(b"host", b"a")], "1.1")
     assert one.gpu.in_flight() == 0
 
 
@@ -154,7 +154,7 @@ def test_what_cannot_be(tmp_path: Path) -> None:
 def test_a_mark_before_the_first_sample_says_so() -> None:
     one = meter()
     one.gpu.share()
-    request = one.begin("POST", b"/v1/chat/completions", [])
+    request = one.begin("POST", b"/v1/chat/completions", [(b"host", b"a")], "1.1")
     request.body(b"{}")
     one.gpu.devices(["GPU-1"])
     one.gpu.push("memory", time.monotonic_ns(), [[5, 1, 100]])

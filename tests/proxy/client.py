@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from io import BufferedReader
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -76,40 +78,14 @@ def connect(url: str, seconds: float) -> tuple[socket.socket, str]:
     return connection, address.netloc
 
 
-class Call:
-    """A request that was sent, and its answer as it comes."""
+class Reading:
+    """An answer as it comes."""
 
-    def __init__(
-        self,
-        url: str,
-        method: str,
-        target: str,
-        headers: Headers = (),
-        body: bytes | Iterable[bytes] = b"",
-        seconds: float = DEADLINE_S,
-    ) -> None:
-        self.socket, host = connect(url, seconds)
-        self._file = self.socket.makefile("rb")
+    def __init__(self, file: BufferedReader, method: str) -> None:
+        self._file = file
         self._method = method
         self._head: tuple[int, list[tuple[str, str]]] | None = None
         self._pieces: Iterator[bytes] | None = None
-        lines = [f"{method} {target} HTTP/1.1"]
-        given = {name.lower(): value for name, value in headers}
-        if "host" not in given:
-            lines.append(f"host: {host}")
-        if not isinstance(body, bytes):
-            lines.append("transfer-encoding: chunked")
-        elif not given.keys() & {"content-length", "transfer-encoding"} and (body or method == "POST"):
-            lines.append(f"content-length: {len(body)}")
-        lines += [f"{name}: {value}" for name, value in headers]
-        head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
-        if isinstance(body, bytes):
-            self.socket.sendall(head + body)
-            return
-        self.socket.sendall(head)
-        for chunk in body:
-            self.socket.sendall(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-        self.socket.sendall(b"0\r\n\r\n")
 
     @property
     def head(self) -> tuple[int, list[tuple[str, str]]]:
@@ -175,7 +151,7 @@ class Call:
         raise AssertionError(f"the answer ended before {mark!r}: {read!r}")
 
     def answer(self) -> Answer:
-        """Read to the end, and close."""
+        """Read to the end."""
         status, headers = self.head
         body, whole = bytearray(), True
         try:
@@ -183,8 +159,66 @@ class Call:
                 body += piece
         except (BrokenOffError, ConnectionError):
             whole = False
-        self.leave()
         return Answer(status, headers, bytes(body), whole)
+
+
+class Wire:
+    """A connection on which a test writes what it likes."""
+
+    def __init__(self, url: str, seconds: float = DEADLINE_S) -> None:
+        self.socket, _ = connect(url, seconds)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes; the other side may have closed already."""
+        with contextlib.suppress(ConnectionError):
+            self.socket.sendall(data)
+
+    def answers(self) -> list[Answer]:
+        """Read all answers, until the other side closes, and close."""
+        answers = []
+        with self.socket, self.socket.makefile("rb") as file, contextlib.suppress(BrokenOffError, ConnectionError):
+            while True:
+                answers.append(Reading(file, "GET").answer())
+        return answers
+
+
+class Call(Reading):
+    """A request that was sent, and its answer as it comes."""
+
+    def __init__(
+        self,
+        url: str,
+        method: str,
+        target: str,
+        headers: Headers = (),
+        body: bytes | Iterable[bytes] = b"",
+        seconds: float = DEADLINE_S,
+    ) -> None:
+        self.socket, host = connect(url, seconds)
+        super().__init__(self.socket.makefile("rb"), method)
+        lines = [f"{method} {target} HTTP/1.1"]
+        given = {name.lower(): value for name, value in headers}
+        if "host" not in given:
+            lines.append(f"host: {host}")
+        if not isinstance(body, bytes):
+            lines.append("transfer-encoding: chunked")
+        elif not given.keys() & {"content-length", "transfer-encoding"} and (body or method == "POST"):
+            lines.append(f"content-length: {len(body)}")
+        lines += [f"{name}: {value}" for name, value in headers]
+        head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+        if isinstance(body, bytes):
+            self.socket.sendall(head + body)
+            return
+        self.socket.sendall(head)
+        for chunk in body:
+            self.socket.sendall(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        self.socket.sendall(b"0\r\n\r\n")
+
+    def answer(self) -> Answer:
+        """Read to the end, and close."""
+        answer = super().answer()
+        self.leave()
+        return answer
 
     def leave(self) -> None:
         """Close the connection."""

@@ -20,6 +20,7 @@ class Exchange(Protocol):
     def send(self, chunk: bytes, more: bool) -> bool: ...  # noqa: D102
     @property
     def is_uploaded(self) -> bool: ...  # noqa: D102
+    def refuse(self, fault: str) -> None: ...  # noqa: D102
     def when_writable(self, future: asyncio.Future[None]) -> None: ...  # noqa: D102
     def take(self) -> Part | None: ...  # noqa: D102
     def when_ready(self, future: asyncio.Future[None]) -> None: ...  # noqa: D102
@@ -29,5 +30,5 @@ class Exchange(Protocol):
 class Relay(Protocol):
     """The way to one engine."""
 
-    def open(self, method: str, target: bytes, headers: Headers) -> Exchange: ...  # noqa: D102
+    def open(self, method: str, target: bytes, headers: Headers, version: str) -> Exchange: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102

@@ -33,9 +33,9 @@ class HttpxRelay:
             idle_timeout=settings.idle_timeout,
         )
 
-    def open(self, method: str, target: bytes, headers: Headers) -> HttpxExchange:
+    def open(self, method: str, target: bytes, headers: Headers, version: str) -> HttpxExchange:
         """Begin a request. A refused one answers at once."""
-        return HttpxExchange(self, method, target, list(headers))
+        return HttpxExchange(self, method, target, list(headers), version)
 
     def close(self) -> None:
         """Close the connections."""
@@ -45,13 +45,13 @@ class HttpxRelay:
 class HttpxExchange:
     """See :class:`fastwrap._native.Exchange`."""
 
-    def __init__(self, relay: HttpxRelay, method: str, target: bytes, headers: HeaderList) -> None:
+    def __init__(self, relay: HttpxRelay, method: str, target: bytes, headers: HeaderList, version: str) -> None:
         self._relay = relay
         self._method = method
         self._target = target
         self._length = [(name, value) for name, value in headers if name == b"content-length"]
         self._announced = {int(value) for _, value in self._length if value.isdigit()}
-        self._measured = relay.meter.begin(method, target, headers)
+        self._measured = relay.meter.begin(method, target, headers, version)
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
         # The answer: what has arrived and has not been taken.
@@ -79,8 +79,7 @@ class HttpxExchange:
         self._received_bytes += len(chunk)
         more = more and self._received_bytes not in self._announced
         if self._received_bytes > self._relay.settings.max_body_bytes:
-            self._stop()
-            self._break("body_too_large")
+            self.refuse("body_too_large")
             return True
         self._body += chunk
         self._body_ended = not more
@@ -90,6 +89,11 @@ class HttpxExchange:
         elif self._task is None and not self._measured.is_measured:
             self._start(self._upload())
         return self._measured.is_measured or self._has_room()
+
+    def refuse(self, fault: str) -> None:
+        """End the request: its body is not what it may be."""
+        self._stop()
+        self._break(fault)
 
     @property
     def is_uploaded(self) -> bool:

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from fastwrap.servers.base import Address
     from fastwrap.settings import Settings
 
-_HEADER_TIMEOUT_MS = 30_000
+#: What stands for no timeout: 30 years.
+_NEVER_SECONDS = 1e9
+#: Bytes that may be buffered beyond the headers that are allowed, as in the native server.
+_EXTRA_BUFFER_BYTES = 64 << 10
 #: Granian limits connections, idle ones included, not requests; those are limited by ``max_inflight``.
 _MAX_CONNECTIONS = 65_536
 #: Connections that may wait to be accepted: as many as Linux lets wait.
@@ -132,7 +135,10 @@ def serve(settings: Settings, on_start: Callable[[str], None]) -> None:
             websockets=False,
             backlog=_BACKLOG,
             backpressure=_MAX_CONNECTIONS,
-            http1_settings=HTTP1Settings(header_read_timeout=_HEADER_TIMEOUT_MS),
+            http1_settings=HTTP1Settings(
+                header_read_timeout=round((settings.header_timeout or _NEVER_SECONDS) * 1000),
+                max_buffer_size=settings.max_header_bytes + _EXTRA_BUFFER_BYTES,
+            ),
             log_dictconfig=_LOGGING,
             log_level=LogLevels(settings.log_level if settings.log_level != "info" else "warning"),
             workers_kill_timeout=max(1, round(settings.grace)),

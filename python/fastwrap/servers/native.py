@@ -55,6 +55,8 @@ async def _serve(settings: Settings, address: Address, on_start: Callable[[str],
         uds=address.path,
         workers=settings.workers,
         grace=settings.grace,
+        header_timeout=settings.header_timeout,
+        body_timeout=settings.body_timeout,
         **settings.timeouts,
     )
     sidecar.start()

@@ -8,6 +8,9 @@ use crate::event::Dialect;
 use crate::framing::Framing;
 use crate::performance::Outcome;
 
+/// The type of an error that is the client's.
+const CLIENTS_FAULT: &str = "invalid_request_error";
+
 /// What went wrong before or while the engine answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -150,7 +153,7 @@ impl Fault {
             Self::BadRequest => {
                 "The request cannot be passed on: its method, target or headers are malformed."
             }
-            Self::BodyTimeout => "The request's body did not arrive in time.",
+            Self::BodyTimeout => "The request's body did not arrive in time (--body-timeout).",
             Self::ClientLeft => "The client closed the connection before its request was complete.",
             Self::Stopping => {
                 "fastwrap is being stopped, and could not wait for the end of this answer."
@@ -165,7 +168,7 @@ impl Fault {
             | Self::HeadersTooLarge
             | Self::BadRequest
             | Self::BodyTimeout
-            | Self::ClientLeft => "invalid_request_error",
+            | Self::ClientLeft => CLIENTS_FAULT,
             Self::Overloaded => "overloaded_error",
             Self::ConnectTimeout
             | Self::FirstByteTimeout
@@ -207,6 +210,10 @@ impl Fault {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         if self == Self::Overloaded {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.kind() == CLIENTS_FAULT {
+            // What comes next may be the rest of this request, or what was hidden in it.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let mut response = Response::new(body);
         *response.status_mut() = self.status();

@@ -2,23 +2,27 @@
 
 use bytes::Bytes;
 use fastwrap_core::error::Fault;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 pub(crate) type Headers = Vec<(PyBackedBytes, PyBackedBytes)>;
 
-/// The head of a request; malformed parts give [`Fault::BadRequest`].
+/// The head of a request, of which ASGI tells the version as `"1.1"`, say; malformed parts give [`Fault::BadRequest`].
 pub(crate) fn request_head(
     method: &str,
     target: &[u8],
     headers: &Headers,
+    version: &str,
 ) -> Result<request::Parts, Fault> {
     let bad = |_| Fault::BadRequest;
     let mut request = Request::new(());
     *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(|_| Fault::BadRequest)?;
     *request.uri_mut() = Uri::try_from(target).map_err(|_| Fault::BadRequest)?;
+    // Granian leaves the 0 out.
+    let is_http_10 = matches!(version, "1.0" | "1");
+    *request.version_mut() = if is_http_10 { Version::HTTP_10 } else { Version::HTTP_11 };
     *request.headers_mut() = header_map(headers).map_err(bad)?;
     Ok(request.into_parts().0)
 }

@@ -20,6 +20,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::convert::{header_list, joined};
+use crate::measured::parse_fault;
 use crate::reactor::Reactor;
 use crate::task::Task;
 
@@ -289,7 +290,7 @@ impl Exchange {
         }
     }
 
-    fn refuse(&mut self, fault: Fault) {
+    fn refuse_with(&mut self, fault: Fault) {
         if let Some(mut opening) = self.opening.take() {
             self.shared.respond(opening.exchange.refuse(fault, now_ns()));
             self.wake();
@@ -314,7 +315,7 @@ impl Exchange {
         let more = more && self.announced_bytes != Some(self.received_bytes);
         self.uploaded = !more;
         if self.received_bytes > self.relay.meter.settings.max_body_bytes {
-            self.refuse(Fault::BodyTooLarge);
+            self.refuse_with(Fault::BodyTooLarge);
             return true;
         }
         let wants_whole =
@@ -339,6 +340,11 @@ impl Exchange {
             self.start(opening.exchange, opening.head, Payload::from(body));
         }
         true
+    }
+
+    fn refuse(&mut self, fault: &str) -> PyResult<()> {
+        self.refuse_with(parse_fault(fault)?);
+        Ok(())
     }
 
     #[getter]

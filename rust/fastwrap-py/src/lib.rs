@@ -37,5 +37,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(bench::run_bench, module)?)?;
     module.add_function(wrap_pyfunction!(engine::serve_engine, module)?)?;
     module.add_function(wrap_pyfunction!(meter::now_ns, module)?)?;
+    module.add_function(wrap_pyfunction!(measured::refusal, module)?)?;
     module.add_function(wrap_pyfunction!(relay::check_upstream, module)?)
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fastwrap_core::error::Fault;
 use fastwrap_core::exchange::{Broken, Exchange, Plan};
+use fastwrap_core::head::is_acceptable;
 use fastwrap_core::headers;
 use fastwrap_core::meter::Meter;
-use fastwrap_relay::{is_origin_form, now_ns};
+use fastwrap_relay::now_ns;
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -32,7 +33,7 @@ pub(crate) fn begin(
     meter: &Arc<Meter>,
     head: Result<request::Parts, Fault>,
 ) -> Result<(Box<Exchange>, request::Parts), Fault> {
-    let malformed = !head.as_ref().is_ok_and(is_origin_form);
+    let malformed = !head.as_ref().is_ok_and(is_acceptable);
     let mut head = head.unwrap_or_else(|_| http::Request::new(()).into_parts().0);
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let mut exchange = Exchange::begin(meter, &head.method, &target, &mut head.headers, now_ns())?;
@@ -168,7 +169,12 @@ impl Measured {
     }
 }
 
-fn parse_fault(code: &str) -> PyResult<Fault> {
+#[pyfunction]
+pub(crate) fn refusal<'py>(py: Python<'py>, fault: &str) -> PyResult<Whole<'py>> {
+    whole(py, parse_fault(fault)?.response())
+}
+
+pub(crate) fn parse_fault(code: &str) -> PyResult<Fault> {
     let known = Fault::ALL.into_iter().find(|fault| fault.code() == code);
     known.ok_or_else(|| PyValueError::new_err(format!("no such fault: {code}")))
 }

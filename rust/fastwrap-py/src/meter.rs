@@ -142,8 +142,8 @@ impl Meter {
     }
 
     #[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it converts
-    fn begin(&self, method: &str, target: &[u8], headers: Headers) -> Measured {
-        Measured::begin(&self.core, request_head(method, target, &headers))
+    fn begin(&self, method: &str, target: &[u8], headers: Headers, version: &str) -> Measured {
+        Measured::begin(&self.core, request_head(method, target, &headers, version))
     }
 
     fn in_flight(&self) -> PyResult<u64> {

@@ -69,8 +69,8 @@ impl Relay {
     }
 
     #[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it converts
-    fn open(&self, method: &str, target: &[u8], headers: Headers) -> Exchange {
-        let begun = begin(&self.core.meter, request_head(method, target, &headers));
+    fn open(&self, method: &str, target: &[u8], headers: Headers, version: &str) -> Exchange {
+        let begun = begin(&self.core.meter, request_head(method, target, &headers, version));
         Exchange::new(&self.core, &self.reactor, begun)
     }
 

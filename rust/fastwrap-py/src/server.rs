@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use fastwrap_core::error::Fault;
@@ -16,11 +15,6 @@ use tokio::sync::oneshot;
 
 use crate::meter::Meter;
 use crate::relay::{prepare, timeout};
-
-/// A client may take this long to send its headers, and stay idle between two requests.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// A client may fall silent for this long in the middle of its body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// fastwrap's own routes, answered in Python: `call(method, path, reply)`.
 struct PythonOwn {
@@ -72,7 +66,7 @@ pub(crate) struct Server {
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (meter, upstream, own, *, host, port, uds, workers, grace, connect_timeout, first_byte_timeout, idle_timeout, total_timeout))]
+    #[pyo3(signature = (meter, upstream, own, *, host, port, uds, workers, grace, header_timeout, body_timeout, connect_timeout, first_byte_timeout, idle_timeout, total_timeout))]
     #[allow(clippy::too_many_arguments)] // keyword-only in Python
     fn new(
         meter: &Meter,
@@ -83,6 +77,8 @@ impl Server {
         uds: Option<PathBuf>,
         workers: usize,
         grace: f64,
+        header_timeout: f64,
+        body_timeout: f64,
         connect_timeout: f64,
         first_byte_timeout: f64,
         idle_timeout: f64,
@@ -94,8 +90,8 @@ impl Server {
             .collect::<PyResult<Vec<Relay>>>()?;
         let own: Arc<dyn Own> = Arc::new(PythonOwn { call: own });
         let options = Options {
-            header_timeout: HEADER_TIMEOUT,
-            body_timeout: BODY_TIMEOUT,
+            header_timeout: timeout(header_timeout)?,
+            body_timeout: timeout(body_timeout)?,
             grace: timeout(grace)?.unwrap_or_default(),
         };
         let listeners = match uds {

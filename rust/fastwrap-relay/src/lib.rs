@@ -16,5 +16,5 @@ mod wait;
 pub use answer::{Aborted, Answer};
 pub use connection::Payload;
 pub use fastwrap_clock::now_ns;
-pub use relay::{Relay, RelayError, Timeouts, is_origin_form};
+pub use relay::{Relay, RelayError, Timeouts};
 pub use upstream::{Upstream, UpstreamError};

@@ -10,7 +10,7 @@ use fastwrap_core::error::Fault;
 use fastwrap_core::exchange::{Exchange, Plan};
 use fastwrap_core::headers;
 use fastwrap_core::meter::Meter;
-use http::{HeaderValue, Method, Request, Response, Uri, Version, header, request};
+use http::{HeaderValue, Request, Response, Uri, Version, header, request};
 use hyper::body::Incoming;
 use rustls::ClientConfig;
 
@@ -49,14 +49,6 @@ impl fmt::Display for RelayError {
 }
 
 impl std::error::Error for RelayError {}
-
-/// Whether a request names a path and no server: only such are passed on.
-#[must_use]
-pub fn is_origin_form(parts: &request::Parts) -> bool {
-    parts.method != Method::CONNECT
-        && parts.uri.authority().is_none()
-        && parts.uri.path_and_query().is_some_and(|target| target.as_str().starts_with('/'))
-}
 
 /// The way to one engine.
 pub struct Relay {
@@ -104,7 +96,7 @@ impl Relay {
         }
     }
 
-    /// Sends an admitted request. Whatever goes wrong becomes an answer.
+    /// Sends an admitted and acceptable request. Whatever goes wrong becomes an answer.
     ///
     /// The parts are the client's; they are made fit for the engine here. The body has been through
     /// [`Exchange::body`], or is a stream.
@@ -125,17 +117,14 @@ impl Relay {
         }
     }
 
-    /// Makes the client's request fit for the engine; `None` if it has no origin form, the only one passed on: the
-    /// engine is the configured one, whatever the client names.
+    /// Makes the client's request fit for the engine, which is the configured one, whatever the client names; `None` if
+    /// its target does not fit behind the engine's path.
     fn prepare(
         &self,
         mut parts: request::Parts,
         payload: Payload,
         exchange: &Exchange,
     ) -> Option<Request<Payload>> {
-        if !is_origin_form(&parts) {
-            return None;
-        }
         let prefix = &self.upstream.prefix;
         if !prefix.is_empty() {
             let target = format!("{prefix}{}", parts.uri.path_and_query()?);

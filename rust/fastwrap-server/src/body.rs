@@ -1,11 +1,14 @@
 //! Bodies: the client's on its way in, the answer's on its way out.
 
 use std::collections::VecDeque;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use crate::drain::Drain;
+use crate::patience::Patience;
 use bytes::{Bytes, BytesMut};
 use fastwrap_core::error::Fault;
 use fastwrap_core::exchange::Transit;
@@ -13,9 +16,6 @@ use fastwrap_core::upload::SharedReader;
 use fastwrap_relay::{Aborted, Answer, now_ns};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Sleep, sleep};
-
-use crate::drain::Drain;
 
 /// A larger body is not waited for: it goes on while it comes. Below this, to wait costs less than to go piece by
 /// piece, and the engine is told the length.
@@ -29,17 +29,16 @@ pub(crate) enum Collected {
     Start(Bytes, Upload),
 }
 
-/// A client's body: no larger than is allowed, and never silent for long.
+/// A client's body: no larger than is allowed, and in time.
 pub(crate) struct Upload {
     body: Incoming,
     left_bytes: u64,
-    timeout: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
 }
 
 impl Upload {
-    pub(crate) fn new(body: Incoming, max_bytes: u64, timeout: Duration) -> Self {
-        Self { body, left_bytes: max_bytes, timeout, timer: None }
+    pub(crate) fn new(body: Incoming, max_bytes: u64, timeout: Option<Duration>) -> Self {
+        Self { body, left_bytes: max_bytes, patience: Patience::new(timeout) }
     }
 
     /// Reads all of it, unless it is large.
@@ -66,18 +65,15 @@ impl Upload {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
         loop {
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
-                let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.timeout)));
-                ready!(timer.as_mut().poll(cx));
+                ready!(self.patience.poll(cx));
                 return Poll::Ready(Some(Err(Fault::BodyTimeout)));
             };
-            self.timer = None;
             let Some(frame) = frame else {
                 return Poll::Ready(None);
             };
             let frame = match frame {
                 Ok(frame) => frame,
-                Err(error) if error.is_parse() => return Poll::Ready(Some(Err(Fault::BadRequest))),
-                Err(_) => return Poll::Ready(Some(Err(Fault::ClientLeft))),
+                Err(error) => return Poll::Ready(Some(Err(fault_of(&error)))),
             };
             let Ok(data) = frame.into_data() else {
                 continue;
@@ -86,8 +82,18 @@ impl Upload {
                 return Poll::Ready(Some(Err(Fault::BodyTooLarge)));
             };
             self.left_bytes = left_bytes;
+            self.patience.restore(data.len());
             return Poll::Ready(Some(Ok(data)));
         }
+    }
+}
+
+/// Why a body broke off: hyper tells malformed chunks by the kind of an I/O error.
+fn fault_of(error: &hyper::Error) -> Fault {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+    match source.map(io::Error::kind) {
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Fault::BadRequest,
+        _ => Fault::ClientLeft,
     }
 }
 

@@ -9,6 +9,7 @@ mod connection;
 mod drain;
 mod listener;
 mod own;
+mod patience;
 mod service;
 mod worker;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fastwrap_core::error::Fault;
 use fastwrap_core::exchange::Exchange;
+use fastwrap_core::head::is_acceptable;
 use fastwrap_relay::{Payload, Relay, now_ns};
 use http::{Request, Response, header, request};
 use http_body_util::BodyExt;
@@ -47,6 +48,9 @@ impl Service {
             Ok(exchange) => exchange,
             Err(fault) => return refused(fault.response()),
         };
+        if !is_acceptable(&head) {
+            return refused(exchange.refuse(Fault::BadRequest, now_ns()));
+        }
         let upload = Upload::new(body, meter.settings.max_body_bytes, self.options.body_timeout);
         let payload = if exchange.is_measured() {
             let max_bytes = if exchange.wants_whole() { usize::MAX } else { MAX_COLLECTED_BYTES };

@@ -26,9 +26,9 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// For a client to send its headers, and between two requests on one connection.
-    pub header_timeout: Duration,
-    /// Between two pieces of a client's body.
-    pub body_timeout: Duration,
+    pub header_timeout: Option<Duration>,
+    /// Between two pieces of a client's body, and for all of it, if it comes slower than a trickle.
+    pub body_timeout: Option<Duration>,
     /// For requests in flight to end when the server is stopped.
     pub grace: Duration,
 }

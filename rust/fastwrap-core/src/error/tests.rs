@@ -32,6 +32,12 @@ fn an_overloaded_client_is_told_when_to_come_back() {
 }
 
 #[test]
+fn a_client_at_fault_is_not_heard_any_more() {
+    assert_eq!(Fault::BadRequest.response().headers()["connection"], "close");
+    assert!(!Fault::EngineClosed.response().headers().contains_key("connection"));
+}
+
+#[test]
 fn events_are_errors_to_the_reader_of_their_dialect() {
     for fault in Fault::ALL {
         for dialect in [Dialect::Choices, Dialect::Responses, Dialect::Messages, Dialect::Generate]
