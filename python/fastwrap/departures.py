@@ -78,6 +78,7 @@ class Watch:
         self._is_over = True
         if self._task is not None:
             self._task.cancel()
+            self._task = None  # it holds this watch: together they would keep the client's connection open
 
     async def _run(self) -> None:
         while not self.has_left:

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import zlib
 
 import pytest
 
@@ -67,13 +68,37 @@ def test_headers_pass_but_those_of_the_hop(proxy: Proxy, engine: ScriptedEngine)
     assert answer.header("content-length") == "2"
 
 
-def test_compressed_answers_pass_untouched(proxy: Proxy, engine: ScriptedEngine) -> None:
-    body = gzip.compress(b'{"a":1}' * 100)
-    headers = [("content-type", "application/json"), ("content-encoding", "gzip"), ("etag", '"x"')]
-    engine.use(lambda turn: turn.answer(body, 200, headers))
-    for method, target in (("GET", "/v1/models"), ("POST", CHAT)):
-        answer = ask(proxy.url, method, target)
-        assert (answer.body, answer.header("content-encoding"), answer.header("etag")) == (body, "gzip", '"x"')
+FIRST_TOKENS = ("gen_ai_server_time_to_first_token_seconds_count", "chat", "vllm")
+#: brotli's and zstd's are what their command-line tools make of `{"id":"c"}`.
+COMPRESSED = {
+    "gzip": gzip.compress(b'{"a":1}' * 100),
+    "deflate": zlib.compress(b'{"a":1}' * 100),
+    "br": b'\x8b\x04\x80{"id":"c"}\x03',
+    "zstd": b'(\xb5/\xfd\x04XQ\x00\x00{"id":"c"}H\x8b\x0eV',
+}
+
+
+@pytest.mark.parametrize("encoding", COMPRESSED)
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
+def test_compressed_answers_pass_untouched(
+    proxy: Proxy, engine: ScriptedEngine, encoding: str, content_type: str
+) -> None:
+    """From an engine that was asked for none: nothing is added, and nothing measured that cannot be read."""
+    body = COMPRESSED[encoding]
+    headers = [("content-type", content_type), ("content-encoding", encoding), ("etag", '"x"')]
+
+    def answer(turn: Turn) -> None:
+        turn.head(200, [*headers, ("content-length", str(len(body)))])
+        turn.write(b"" if turn.request.method == "HEAD" else body)
+
+    engine.use(answer)
+    with proxy.counts("complete"):
+        first_tokens = proxy.scrape().get(FIRST_TOKENS)
+        for method, target in (("GET", "/v1/models"), ("POST", CHAT), ("HEAD", CHAT)):
+            got = ask(proxy.url, method, target, [("accept-encoding", "gzip, br")])
+            assert (got.body, got.header("content-length")) == (b"" if method == "HEAD" else body, str(len(body)))
+            assert (got.header("content-encoding"), got.header("etag")) == (encoding, '"x"')
+        assert proxy.scrape().get(FIRST_TOKENS) == first_tokens
 
 
 def test_what_is_not_measured_is_not_touched(proxy: Proxy, engine: ScriptedEngine) -> None:

@@ -154,7 +154,7 @@ def test_only_the_engine_is_contacted(proxy: Proxy, engine: ScriptedEngine) -> N
     authority = other.url.removeprefix("http://")
     for line in (f"GET {other.url}/x HTTP/1.1", f"CONNECT {authority} HTTP/1.1", "OPTIONS * HTTP/1.1"):
         answer = raw(proxy.url, f"{line}\r\nhost: {authority}\r\nconnection: close\r\n\r\n".encode())
-        if not line.startswith("GET"):  # Granian makes a path of the absolute form
+        if not line.startswith("GET"):  # Granian tells an application only the path of the absolute form
             assert int(answer.split()[1]) == 400
     assert other.connections == 0
     assert [request.target for request in engine.requests] in (["/x"], [])

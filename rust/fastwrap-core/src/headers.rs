@@ -39,6 +39,10 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // Where both are given the coding counts, and the length is not true (RFC 9112, section 6.3).
+        headers.remove(header::CONTENT_LENGTH);
+    }
     remove_all(headers, &HOP_BY_HOP);
 }
 

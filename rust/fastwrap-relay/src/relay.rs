@@ -203,6 +203,10 @@ impl Relay {
     ) -> Response<Answer> {
         let (mut head, body) = response.into_parts();
         exchange.sent(connection.stamps.written_ns());
+        if head.status.is_informational() {
+            // The engine goes on in a protocol that nobody asked for.
+            return exchange.refuse(Fault::EngineClosed, now_ns()).map(Answer::whole);
+        }
         let plan = exchange.response(head.status, &mut head.headers);
         let source = Source { connection, body, relay: Arc::clone(self), wait };
         let mut answer = Answer::new(exchange, source);
