@@ -3,7 +3,7 @@
 All times are nanoseconds of the monotonic clock (``time.monotonic_ns()``). Headers are lists of pairs of bytes, as in
 ASGI. A *fault* is the stable word for an error of fastwrap's own: ``engine_unreachable``, ``connect_timeout``,
 ``engine_closed_connection``, ``first_byte_timeout``, ``idle_timeout``, ``total_timeout``, ``body_too_large``,
-``headers_too_large``, ``body_timeout``, ``overloaded``, ``bad_request``, ``internal_error``.
+``headers_too_large``, ``body_timeout``, ``overloaded``, ``invalid_api_key``, ``bad_request``, ``internal_error``.
 """
 
 import asyncio
@@ -21,6 +21,27 @@ class AnswerAborted(Exception):
 
 def now_ns() -> int:
     """Return the time of the clock that every stamp is taken with."""
+
+def check_certificate(chain: bytes, key: bytes) -> None:
+    """Check that rustls, which ends TLS under Granian, can serve with a certificate.
+
+    Args:
+        chain: PEM of the certificate and those above it.
+        key: PEM of its private key.
+
+    Raises:
+        ValueError: If it cannot; says why.
+    """
+
+def check_origins(origins: str) -> None:
+    """Check a list of origins.
+
+    Args:
+        origins: ``https://app.example,http://localhost:3000``, or ``*``.
+
+    Raises:
+        ValueError: If one of them is not written as browsers write it; says which and why.
+    """
 
 def check_upstream(upstream: str) -> None:
     """Check an engine's address without connecting to it.
@@ -327,8 +348,43 @@ class Meter:
             ValueError: If a template of ``json_form`` cannot be used.
         """
 
+    def set_keys(self, keys: Sequence[str]) -> None:
+        """Let in, from now on, only requests that carry one of these; with none nobody.
+
+        Raises:
+            OSError: If the system gives no random bytes.
+        """
+
+    def set_engine_key(self, key: str) -> None:
+        """Give the engine this key, in the place of the client's.
+
+        Raises:
+            ValueError: If it cannot stand in a header.
+        """
+
+    def set_cors(self, origins: str) -> None:
+        """Let pages of these origins read answers, see :func:`check_origins`; to be called once at most.
+
+        Raises:
+            ValueError: If one of them cannot be used.
+        """
+
+    def guard_own(
+        self, method: str, headers: Headers, *, is_open: bool
+    ) -> tuple[tuple[int, HeaderList, bytes] | None, HeaderList]:
+        """Look at a request for one of fastwrap's own routes.
+
+        Args:
+            method: Its method.
+            headers: Its headers.
+            is_open: Whether it needs no key.
+
+        Returns:
+            Status, headers and body of the answer that it gets instead, or None; headers to be added to its own.
+        """
+
     def begin(self, method: str, target: bytes, headers: Headers, version: str) -> Measured:
-        """Admit a request whose I/O is done in Python; its ``fault`` tells if it was refused."""
+        """Admit a request whose I/O is done in Python; its ``answer`` tells if it is not for the engine."""
 
     def in_flight(self) -> int:
         """Return the number of requests in flight in all workers."""
@@ -348,9 +404,8 @@ class Meter:
 class Measured:
     """One request measured while Python does its I/O. The methods are to be called in the order they stand in."""
 
-    @property
-    def fault(self) -> str | None:
-        """Why the request was refused, or None."""
+    def answer(self) -> tuple[int, HeaderList, bytes] | None:
+        """Return status, headers and body of fastwrap's own answer, if the request is not for the engine; but once."""
 
     @property
     def is_measured(self) -> bool:
@@ -474,11 +529,11 @@ class Exchange:
 class Reply:
     """Takes the answer to one request for an own route of the native server's."""
 
-    def __call__(self, status: int, content_type: bytes, body: bytes) -> None:
+    def __call__(self, status: int, headers: Headers, body: bytes) -> None:
         """Answer.
 
         Raises:
-            ValueError: If status or content type are malformed.
+            ValueError: If status or headers are malformed.
             RuntimeError: If it was answered already.
         """
 
@@ -490,7 +545,7 @@ class Server:
         cls,
         meter: Meter,
         upstream: str,
-        own: Callable[[str, str, Reply], object],
+        own: Callable[[str, str, HeaderList, Reply], object],
         *,
         host: str,
         port: int,
@@ -509,7 +564,7 @@ class Server:
         Args:
             meter: What its requests share.
             upstream: ``http://HOST:PORT``, ``https://HOST`` or ``unix:/PATH``.
-            own: Called with method, path and reply for requests under ``/-/``; in a thread of the server's.
+            own: Called with method, path, headers and reply for requests under ``/-/``; in a thread of the server's.
             host: Address to listen on.
             port: Port; 0 takes a free one.
             uds: Path of a Unix-domain socket to listen on instead; its file must not be there.

@@ -84,7 +84,7 @@ class Application:
         target = _target(scope)
         relay = self._relay or self.start()
         if target.startswith(_PREFIX):
-            await self._answer_own(scope["method"], target.partition(b"?")[0].decode("latin-1"), send)
+            await self._answer_own(scope, target.partition(b"?")[0].decode("latin-1"), send)
             return
         exchange = relay.open(scope["method"], target, scope["headers"], scope.get("http_version", "1.1"))
         refusal = exchange.take()
@@ -106,11 +106,10 @@ class Application:
             watch.end()
             exchange.cancel()
 
-    async def _answer_own(self, method: str, path: str, send: Send) -> None:
-        status, content_type, body = await self.sidecar.answer(method, path)
-        headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
+    async def _answer_own(self, scope: Scope, path: str, send: Send) -> None:
+        status, headers, body = await self.sidecar.answer(scope["method"], path, scope["headers"])
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
 def _target(scope: Scope) -> bytes:

@@ -51,6 +51,8 @@ class Engine:
         self._settings = settings
         self._meter = meter
         self._upstream: asyncio.Task[Upstream] | None = None
+        #: The engine's own key, if it wants one.
+        self.key = ""
         self._backend: Backend = backends.backend("openai" if settings.backend == "auto" else settings.backend)
         self._backend.apply(meter)
         self._recognised = settings.backend != "auto"
@@ -125,7 +127,7 @@ class Engine:
         if self._upstream is None:
             self._upstream = asyncio.get_running_loop().create_task(asyncio.to_thread(self._open))
         upstream = await asyncio.shield(self._upstream)
-        return await upstream.get(path, _ASK_SECONDS)
+        return await upstream.get(path, _ASK_SECONDS, self.key)
 
     def _open(self) -> Upstream:
         from fastwrap.upstream import Upstream  # noqa: PLC0415 (httpx takes 0.1 s: not before the first request)

@@ -31,5 +31,9 @@ class EngineError(FastwrapError):
         self.fault = fault
 
 
+class KeyFileError(FastwrapError):
+    """A file of keys cannot be used; never says what stands in it."""
+
+
 class PortError(FastwrapError):
     """The address cannot be listened on."""

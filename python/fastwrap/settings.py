@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from fastwrap._native import check_upstream
-from fastwrap.errors import SettingsError
+from fastwrap._native import check_certificate, check_origins, check_upstream
+from fastwrap.errors import KeyFileError, SettingsError
+from fastwrap.keys import read_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BackendName = Literal[
     "auto", "openai", "vllm", "sglang", "tgi", "transformers", "llamacpp", "ollama", "lmdeploy", "tensorrtllm"
@@ -46,6 +52,13 @@ class Settings:
     relay: Literal["native", "httpx"] = _option(
         "Engine", "native", "What speaks to the engine; httpx is the slow reference."
     )
+    upstream_api_key_file: str = _option(
+        "Engine",
+        "",
+        "A file with the engine's own key in its first line: the engine gets it with every request, and never a "
+        "client's Authorization.",
+        "PATH",
+    )
 
     host: str = _option("Clients", "127.0.0.1", "Address to listen on; 0.0.0.0 for all.", "ADDRESS")
     port: int = _option("Clients", 8080, "Port to listen on; 0 takes a free one and says which.", "PORT", most=65535)
@@ -57,6 +70,25 @@ class Settings:
         "Clients", 1, "Worker processes. One is enough for one engine.", "NUMBER", least=1, most=1024
     )
     grace: float = _seconds(30.0, "For requests in flight to end when fastwrap is told to stop.", "Clients")
+
+    api_key_file: str = _option(
+        "Protection",
+        "",
+        "A file of keys, one a line: only requests that carry one are let in, as Authorization: Bearer KEY or "
+        "x-api-key: KEY; others get 401. New keys count within seconds. Probes of /-/healthy and /-/ready need none.",
+        "PATH",
+    )
+    tls_certificate: str = _option(
+        "Protection", "", "Serve HTTPS (TLS 1.3) with this PEM chain of certificates; --server granian only.", "PATH"
+    )
+    tls_key: str = _option("Protection", "", "The certificate's private key: PEM, not encrypted.", "PATH")
+    cors_origins: str = _option(
+        "Protection",
+        "",
+        "Web pages of these origins may read answers: https://app.example,http://localhost:3000, or * for all. "
+        "Preflights are then answered here.",
+        "LIST",
+    )
 
     enrich: str = _option(
         "Measuring", "body", "Where the numbers go: any of body,usage,header,server-timing; or none.", "PLACES"
@@ -103,14 +135,13 @@ class Settings:
         """Check what can be checked without touching the network."""
         if not self.upstream:
             raise SettingsError("upstream", "the engine's address is needed, for example http://127.0.0.1:8000")
-        try:
+        with _blamed_on("upstream"):
             check_upstream(self.upstream)
-        except ValueError as error:
-            raise SettingsError("upstream", str(error)) from error
         # An OpenAI base URL ends in /v1, and so does every path that clients send: the engine's root is meant.
         object.__setattr__(self, "upstream", self.upstream.rstrip("/").removesuffix("/v1"))
         if self.relay == "httpx" and self.server == "native":
             raise SettingsError("relay", "httpx is for --server granian; the native server has its own relay only")
+        self._check_protection()
         for place in self.enrich_places:
             if place not in ENRICH_PLACES:
                 raise SettingsError("enrich", f"{place!r} is no place: use any of {', '.join(ENRICH_PLACES)}; or none")
@@ -118,6 +149,29 @@ class Settings:
             value = getattr(self, setting.name)
             if isinstance(value, (int, float)):
                 _check_range(setting.name, value, setting.metadata["least"], setting.metadata["most"])
+
+    def _check_protection(self) -> None:
+        for name in ("api_key_file", "upstream_api_key_file"):
+            with _blamed_on(name):
+                if path := getattr(self, name):
+                    read_keys(path)
+        with _blamed_on("cors_origins"):
+            if self.cors_origins:
+                check_origins(self.cors_origins)
+        if self.tls_certificate or self.tls_key:
+            self._check_tls()
+
+    def _check_tls(self) -> None:
+        if not self.tls_key:
+            raise SettingsError("tls_certificate", "its private key is needed, too: --tls-key")
+        if not self.tls_certificate:
+            raise SettingsError("tls_key", "its certificate is needed, too: --tls-certificate")
+        if self.server == "native":
+            hint = "the native server speaks no TLS: use --server granian, or put what ends TLS in front of it"
+            raise SettingsError("tls_certificate", hint)
+        if self.uds:
+            raise SettingsError("tls_certificate", "TLS is for a port, and --uds is given: leave out one of them")
+        _check_certificate(self.tls_certificate, self.tls_key)
 
     @property
     def enrich_places(self) -> tuple[str, ...]:
@@ -133,6 +187,36 @@ class Settings:
             "idle_timeout": self.idle_timeout,
             "total_timeout": self.total_timeout,
         }
+
+
+@contextlib.contextmanager
+def _blamed_on(option: str) -> Iterator[None]:
+    """Make what a check raises the error of this option."""
+    try:
+        yield
+    except (KeyFileError, ValueError) as error:
+        raise SettingsError(option, str(error)) from error
+    except OSError as error:
+        raise SettingsError(option, f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _check_certificate(certificate: str, key: str) -> None:
+    import ssl  # noqa: PLC0415 (20 ms, for those who use it)
+
+    pem = {}
+    for name, path in (("tls_certificate", certificate), ("tls_key", key)):
+        with _blamed_on(name):
+            pem[name] = Path(path).read_bytes()
+
+    def password() -> str:
+        raise SettingsError("tls_key", f"{key} is encrypted: take its password off, as by: openssl pkey -in {key}")
+
+    try:  # as Granian does: first with OpenSSL, then in its workers with rustls
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password)
+        check_certificate(pem["tls_certificate"], pem["tls_key"])
+    except (ssl.SSLError, ValueError) as error:
+        what = f"{certificate} and {key} cannot be used as a certificate and its private key, both PEM"
+        raise SettingsError("tls_certificate", f"{what}: {getattr(error, 'reason', None) or error}") from error
 
 
 def _check_range(name: str, value: float, least: float, most: float) -> None:

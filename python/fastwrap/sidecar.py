@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastwrap import gpu, metrics
+from fastwrap import gpu, keys, metrics
 from fastwrap._native import Meter
 from fastwrap.engine import Engine
 from fastwrap.watch import start_watch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastwrap._native import HeaderList, Headers
     from fastwrap.settings import Settings
     from fastwrap.watch import Watch
 
 PREFIX = "/-/"
+#: Probes carry no key.
+_OPEN = ("/-/healthy", "/-/ready")
 _JSON = b"application/json"
 _NANOSECONDS_PER_MILLISECOND = 1_000_000
 
@@ -40,6 +46,12 @@ class Sidecar:
             counters_directory=counters_directory,
         )
         self.engine = Engine(settings, self.meter)
+        if settings.cors_origins:
+            self.meter.set_cors(settings.cors_origins)
+        self._key_files = [*self._open_key_files()]
+        for file in self._key_files:
+            file.look()
+        self._following: asyncio.Task[None] | None = None
         self._sampler: gpu.GpuSampler | None = None
         self._watch: Watch | None = None
 
@@ -50,21 +62,44 @@ class Sidecar:
         self._sampler = gpu.start_sampler(self.settings.gpu, self.meter.gpu, selection, processes)
         self.engine.start()
         self._watch = start_watch(self.settings, self.meter, self.engine)
+        if self._key_files:
+            self._following = asyncio.get_running_loop().create_task(keys.follow(self._key_files))
 
     async def stop(self) -> None:
         """Undo :meth:`start`."""
+        if self._following is not None:
+            self._following.cancel()
         if self._watch is not None:
             await self._watch.close()
         await self.engine.stop()
         if self._sampler is not None:
             self._sampler.stop()
 
-    async def answer(self, method: str, path: str) -> tuple[int, bytes, bytes]:
+    def _open_key_files(self) -> Iterator[keys.KeyFile]:
+        """Take the keys from their files; where one cannot be used any more, nobody is let in until it can."""
+        if self.settings.api_key_file:
+            self.meter.set_keys([])
+            yield keys.KeyFile(self.settings.api_key_file, self.meter.set_keys)
+        if self.settings.upstream_api_key_file:
+            yield keys.KeyFile(self.settings.upstream_api_key_file, self._use_engine_key)
+
+    def _use_engine_key(self, found: list[str]) -> None:
+        self.meter.set_engine_key(found[0])
+        self.engine.key = found[0]
+
+    async def answer(self, method: str, path: str, headers: Headers) -> tuple[int, HeaderList, bytes]:
         """Answer ``/-/healthy`` (fastwrap serves), ``/-/ready`` (the engine does too) or ``/-/metrics`` (Prometheus).
 
         Returns:
-            Status, content type and body.
+            Status, headers and body.
         """
+        refusal, added = self.meter.guard_own(method, headers, is_open=path in _OPEN)
+        if refusal is not None:
+            return refusal
+        status, content_type, body = await self._answer(method, path)
+        return status, [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *added], body
+
+    async def _answer(self, method: str, path: str) -> tuple[int, bytes, bytes]:
         if method not in ("GET", "HEAD"):
             return 405, _JSON, _error("method_not_allowed", f"{path} answers GET only.")
         if path == "/-/healthy":

@@ -124,15 +124,21 @@ class Upstream:
         """The ``Host`` header."""
         return self._base.netloc.decode()
 
-    async def get(self, path: str, timeout: float) -> Reply:
+    async def get(self, path: str, timeout: float, key: str = "") -> Reply:
         """Ask for a path below the engine's root, on a connection of its own: what asks seldom leaves none open.
+
+        Args:
+            path: The path.
+            timeout: Seconds for all of it.
+            key: The engine's own, if it wants one.
 
         Raises:
             EngineError: If the engine cannot be asked, or has not answered in ``timeout`` seconds.
         """
         with _translated():
             url = self._base.copy_with(raw_path=self._prefix + path.encode())
-            response = await self._client.get(url, headers={"connection": "close"}, timeout=timeout)
+            headers = {"connection": "close", **({"authorization": f"Bearer {key}"} if key else {})}
+            response = await self._client.get(url, headers=headers, timeout=timeout)
             seconds = response.elapsed.total_seconds()
             return Reply(response.status_code, response.headers, response.content, seconds)
 

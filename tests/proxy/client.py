@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
@@ -75,6 +76,8 @@ def connect(url: str, seconds: float) -> tuple[socket.socket, str]:
         return connection, "localhost"
     connection = socket.create_connection((address.hostname or "", address.port or 80), timeout=seconds)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if address.scheme == "https":  # trusting SSL_CERT_FILE
+        connection = ssl.create_default_context().wrap_socket(connection, server_hostname=address.hostname)
     return connection, address.netloc
 
 

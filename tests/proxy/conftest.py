@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
+import trustme
 
 from proxy.processes import Process, Proxy
 from proxy.scripted import ScriptedEngine, chat
@@ -75,6 +77,15 @@ def engine(_scripted: ScriptedEngine) -> Iterator[ScriptedEngine]:
     failures = list(_scripted.failures)
     _scripted.use(chat)
     assert not failures
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> tuple[trustme.CA, dict[str, str]]:
+    """A certificate authority, and the environment of those who trust it."""
+    made = trustme.CA()
+    bundle = tmp_path / "ca.pem"
+    made.cert_pem.write_to_path(str(bundle))
+    return made, {"SSL_CERT_FILE": str(bundle)}
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.client import ask
+from proxy.client import Headers, ask
 
 COMMAND = str(Path(sys.executable).with_name("fastwrap"))
 #: A failing test ends after this; a passing one never waits for it.
 DEADLINE_S = 20.0
-_ADDRESS = re.compile(r" on ((?:http://|unix:)\S+)")
+_ADDRESS = re.compile(r" on ((?:https?://|unix:)\S+)")
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE_S) -> None:
@@ -106,6 +106,9 @@ class Process:
 class Proxy(Process):
     """A running `fastwrap serve`."""
 
+    #: With which its metrics are asked for.
+    headers: Headers = ()
+
     def __init__(self, upstream: str, *options: str, env: Mapping[str, str] | None = None) -> None:
         super().__init__("serve", "--upstream", upstream, "--gpu", "off", "--grace", "1", *options, env=env)
         try:
@@ -123,7 +126,7 @@ class Proxy(Process):
 
     def scrape(self) -> dict[tuple[str, ...], float]:
         """All samples by name and label values, in the order of the labels' names."""
-        answer = ask(self.url, "GET", "/-/metrics")
+        answer = ask(self.url, "GET", "/-/metrics", self.headers)
         assert answer.status == 200
         samples: dict[tuple[str, ...], float] = {}
         for family in text_string_to_metric_families(answer.body.decode()):

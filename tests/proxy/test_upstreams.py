@@ -52,15 +52,6 @@ def test_a_name_and_a_port(serve: Serve, engine: ScriptedEngine) -> None:
     works(serve(f"http://localhost:{port}"), engine, host=f"localhost:{port}")
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> tuple[trustme.CA, dict[str, str]]:
-    """A certificate authority, and the environment of those who trust it."""
-    made = trustme.CA()
-    bundle = tmp_path / "ca.pem"
-    made.cert_pem.write_to_path(str(bundle))
-    return made, {"SSL_CERT_FILE": str(bundle)}
-
-
 def speaks_tls(authority: trustme.CA, name: str) -> ScriptedEngine:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["h2", "http/1.1"])

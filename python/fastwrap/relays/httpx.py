@@ -69,8 +69,9 @@ class HttpxExchange:
         self._body_ended = False
         self._writer: asyncio.Future[None] | None = None
         self._given = asyncio.Event()
-        if self._measured.fault is not None:
-            self._break(self._measured.fault)
+        answer = self._measured.answer()
+        if answer is not None:
+            self._answer(*answer)
 
     def send(self, chunk: bytes, more: bool) -> bool:
         """Give bytes of the body; return whether more may be given at once."""
@@ -215,12 +216,15 @@ class HttpxExchange:
             self._drained.clear()
             await self._drained.wait()
 
+    def _answer(self, status: int, headers: HeaderList, body: bytes) -> None:
+        """End with a whole answer of fastwrap's own."""
+        self._head, self._headed, self._out = (status, headers), True, bytearray(body)
+        self._ended = True
+
     def _break(self, fault: str) -> None:
         """End with an answer of fastwrap's own, with an error event, or by aborting."""
         if not self._headed:
-            status, headers, body = self._measured.refuse(fault)
-            self._head, self._headed, self._out = (status, headers), True, bytearray(body)
-            self._ended = True
+            self._answer(*self._measured.refuse(fault))
         else:
             last, self._aborted = self._measured.fail(fault)
             self._out += last

@@ -18,17 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens: at host and port, or at a Unix-domain socket's file."""
+    """Where a server listens: at host and port, with or without TLS, or at a Unix-domain socket's file."""
 
     host: str
     port: int
     path: Path | None = None
+    tls: bool = False
 
     def __str__(self) -> str:
         """Return it as a client is told."""
         if self.path is not None:
             return f"unix:{self.path}"
-        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http{'s' if self.tls else ''}://{host}:{self.port}"
 
     def connect(self, seconds: float) -> socket.socket:
         """Return a connection.
@@ -61,7 +63,7 @@ def claim(settings: Settings) -> Address:
     """
     if settings.uds:
         return Address("localhost", 0, claim_path(settings.uds))
-    return Address(settings.host, claim_port(settings.host, settings.port))
+    return Address(settings.host, claim_port(settings.host, settings.port), tls=bool(settings.tls_certificate))
 
 
 def claim_port(host: str, port: int) -> int:

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastwrap._native import AnswerAborted
@@ -139,6 +140,8 @@ def serve(settings: Settings, on_start: Callable[[str], None]) -> None:
                 header_read_timeout=round((settings.header_timeout or _NEVER_SECONDS) * 1000),
                 max_buffer_size=settings.max_header_bytes + _EXTRA_BUFFER_BYTES,
             ),
+            ssl_cert=Path(settings.tls_certificate) if address.tls else None,
+            ssl_key=Path(settings.tls_key) if address.tls else None,
             log_dictconfig=_LOGGING,
             log_level=LogLevels(settings.log_level if settings.log_level != "info" else "warning"),
             workers_kill_timeout=max(1, round(settings.grace)),

@@ -13,6 +13,7 @@ from fastwrap.sidecar import Sidecar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fastwrap._native import HeaderList
     from fastwrap.settings import Settings
 
 
@@ -38,18 +39,18 @@ async def _serve(settings: Settings, address: Address, on_start: Callable[[str],
     sidecar = Sidecar(settings)
     answering: set[asyncio.Task[None]] = set()
 
-    async def reply_to(method: str, path: str, reply: Reply) -> None:
-        reply(*await sidecar.answer(method, path))
+    async def reply_to(method: str, path: str, headers: HeaderList, reply: Reply) -> None:
+        reply(*await sidecar.answer(method, path, headers))
 
-    def answer(method: str, path: str, reply: Reply) -> None:
-        task = loop.create_task(reply_to(method, path, reply))
+    def answer(method: str, path: str, headers: HeaderList, reply: Reply) -> None:
+        task = loop.create_task(reply_to(method, path, headers, reply))
         answering.add(task)
         task.add_done_callback(answering.discard)
 
     server = Server(
         sidecar.meter,
         settings.upstream,
-        lambda method, path, reply: loop.call_soon_threadsafe(answer, method, path, reply),
+        lambda *request: loop.call_soon_threadsafe(answer, *request),
         host=address.host,
         port=address.port,
         uds=address.path,

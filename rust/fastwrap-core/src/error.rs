@@ -34,6 +34,8 @@ pub enum Fault {
     HeadersTooLarge,
     /// Too many requests are in flight.
     Overloaded,
+    /// The request carries no key that is accepted.
+    InvalidApiKey,
     /// The request cannot be passed on: its method, target or headers are malformed.
     BadRequest,
     /// The client did not send its body in time.
@@ -56,7 +58,7 @@ impl std::error::Error for Fault {}
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Unreachable,
         Self::ConnectTimeout,
         Self::EngineClosed,
@@ -67,6 +69,7 @@ impl Fault {
         Self::BodyTooLarge,
         Self::HeadersTooLarge,
         Self::Overloaded,
+        Self::InvalidApiKey,
         Self::BadRequest,
         Self::BodyTimeout,
         Self::ClientLeft,
@@ -86,6 +89,7 @@ impl Fault {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Overloaded | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::InvalidApiKey => StatusCode::UNAUTHORIZED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BadRequest | Self::ClientLeft => StatusCode::BAD_REQUEST,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -106,6 +110,8 @@ impl Fault {
             Self::BodyTooLarge => "body_too_large",
             Self::HeadersTooLarge => "headers_too_large",
             Self::Overloaded => "overloaded",
+            // OpenAI's own word.
+            Self::InvalidApiKey => "invalid_api_key",
             Self::BadRequest => "bad_request",
             Self::BodyTimeout => "body_timeout",
             Self::ClientLeft => "client_left",
@@ -150,6 +156,9 @@ impl Fault {
             Self::Overloaded => {
                 "Too many requests are in flight (--max-inflight). Try again later."
             }
+            Self::InvalidApiKey => {
+                "The request carries no key that is accepted here: send Authorization: Bearer KEY, or x-api-key: KEY."
+            }
             Self::BadRequest => {
                 "The request cannot be passed on: its method, target or headers are malformed."
             }
@@ -166,6 +175,7 @@ impl Fault {
         match self {
             Self::BodyTooLarge
             | Self::HeadersTooLarge
+            | Self::InvalidApiKey
             | Self::BadRequest
             | Self::BodyTimeout
             | Self::ClientLeft => CLIENTS_FAULT,
@@ -214,6 +224,9 @@ impl Fault {
         if self.kind() == CLIENTS_FAULT {
             // What comes next may be the rest of this request, or what was hidden in it.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self == Self::InvalidApiKey {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         let mut response = Response::new(body);
         *response.status_mut() = self.status();

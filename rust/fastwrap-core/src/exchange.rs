@@ -79,17 +79,17 @@ impl std::fmt::Debug for Exchange {
 }
 
 impl Exchange {
-    /// A request's head has arrived. Removes fastwrap's own header from it. Boxed, for it goes from hand to hand.
+    /// A request's head has arrived. Removes from it what is for fastwrap alone. Boxed, for it goes from hand to hand.
     ///
     /// # Errors
-    /// If it is over a limit; it is counted, and must be answered with [`Fault::response`].
+    /// If it is not for the engine: it is counted, and is to be answered with this.
     pub fn begin(
         meter: &Arc<Meter>,
         method: &Method,
         target: &str,
         request_headers: &mut HeaderMap,
         now_ns: u64,
-    ) -> Result<Box<Self>, Fault> {
+    ) -> Result<Box<Self>, Box<Response<Bytes>>> {
         let in_flight = meter.begin(now_ns);
         let mut exchange = Box::new(Self {
             route: Route::of(method, target),
@@ -99,6 +99,7 @@ impl Exchange {
             context: Context {
                 profile: meter.profile(),
                 enrich: narrowed(meter.settings.enrich, request_headers),
+                grant: meter.guard.grant(request_headers),
                 began_ns: now_ns,
                 mark: meter.gpu().mark(now_ns),
                 engine_marks: meter.mark_engine(now_ns),
@@ -118,20 +119,43 @@ impl Exchange {
             },
             ended: false,
         });
-        match exchange.over_limit(request_headers, in_flight) {
-            Some(fault) => {
-                exchange.end_with(fault, now_ns);
-                Err(fault)
-            }
+        match exchange.own_answer(method, request_headers, in_flight) {
+            Some(answer) => Err(Box::new(answer)),
             None => Ok(exchange),
         }
     }
 
+    /// What the client gets in the engine's place, and the end of the request.
+    fn own_answer(
+        &mut self,
+        method: &Method,
+        request_headers: &mut HeaderMap,
+        in_flight: u64,
+    ) -> Option<Response<Bytes>> {
+        let (began_ns, grant) = (self.context.began_ns, self.context.grant.as_ref());
+        if let Some(fault) = self.over_header_limit(request_headers) {
+            return Some(self.refuse(fault, began_ns));
+        }
+        if let Some(preflight) = grant.and_then(|grant| grant.preflight(method, request_headers)) {
+            self.end(Outcome::Complete, began_ns);
+            return Some(preflight);
+        }
+        let fault = if self.context.meter.guard.admits(request_headers) {
+            self.over_limit(request_headers, in_flight)?
+        } else {
+            Fault::InvalidApiKey
+        };
+        Some(self.refuse(fault, began_ns))
+    }
+
+    fn over_header_limit(&self, request_headers: &HeaderMap) -> Option<Fault> {
+        let most = self.context.meter.settings.max_header_bytes;
+        (headers::wire_bytes(request_headers) as u64 > most).then_some(Fault::HeadersTooLarge)
+    }
+
     fn over_limit(&self, request_headers: &HeaderMap, in_flight: u64) -> Option<Fault> {
         let settings = &self.context.meter.settings;
-        if headers::wire_bytes(request_headers) as u64 > settings.max_header_bytes {
-            Some(Fault::HeadersTooLarge)
-        } else if headers::body_bytes(request_headers)
+        if headers::body_bytes(request_headers)
             .is_some_and(|length| length > settings.max_body_bytes)
         {
             Some(Fault::BodyTooLarge)
@@ -203,6 +227,12 @@ impl Exchange {
         self.timeline.received_ns = now_ns;
     }
 
+    /// Makes the client's headers fit for the engine, whose host is `host`.
+    pub fn prepare(&self, request_headers: &mut HeaderMap, host: &HeaderValue) {
+        headers::prepare_request(request_headers, host, self.is_measured());
+        self.context.meter.guard.authorize(request_headers);
+    }
+
     /// The request's last byte was written to the engine.
     pub fn sent(&mut self, now_ns: u64) {
         self.timeline.sent_ns = Some(now_ns);
@@ -211,6 +241,7 @@ impl Exchange {
     /// The head of the engine's answer has arrived; makes its headers fit for the client.
     pub fn response(&mut self, status: StatusCode, response_headers: &mut HeaderMap) -> Plan {
         headers::strip_hop_by_hop(response_headers);
+        self.tell_page(response_headers);
         self.status = status;
         self.context.unread = None;
         if let Some(upload) = self.context.upload.take() {
@@ -459,7 +490,16 @@ impl Exchange {
     /// The request cannot be answered by the engine; returns what the client gets instead.
     pub fn refuse(&mut self, fault: Fault, now_ns: u64) -> Response<Bytes> {
         self.end_with(fault, now_ns);
-        fault.response()
+        let mut response = fault.response();
+        self.tell_page(response.headers_mut());
+        response
+    }
+
+    /// Says whether the page that asks may read the answer.
+    fn tell_page(&self, response_headers: &mut HeaderMap) {
+        if let Some(grant) = &self.context.grant {
+            grant.apply(response_headers);
+        }
     }
 
     fn end_with(&mut self, fault: Fault, now_ns: u64) {

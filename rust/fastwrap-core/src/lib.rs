@@ -15,6 +15,7 @@ pub mod event;
 pub mod exchange;
 pub mod framing;
 pub mod gpu;
+pub mod guard;
 pub mod head;
 pub mod headers;
 pub mod json;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crate::counters::Counters;
 use crate::enrich::Enrich;
 use crate::gpu::GpuLog;
+use crate::guard::Guard;
 use crate::peak::PeakSince;
 use crate::profile::Profile;
 use crate::samples::{Mark, SampleLog, Window};
@@ -53,6 +54,8 @@ pub struct Meter {
     pub settings: Settings,
     /// Counters and histograms.
     pub counters: Counters,
+    /// Who may ask.
+    pub guard: Guard,
     profile: RwLock<Arc<Profile>>,
     /// The engine's JSON turned out to have another form than its profile says.
     other_form: AtomicBool,
@@ -81,6 +84,7 @@ impl Meter {
         Self {
             settings,
             counters,
+            guard: Guard::default(),
             profile: RwLock::default(),
             other_form: AtomicBool::new(false),
             gpu: Mutex::default(),

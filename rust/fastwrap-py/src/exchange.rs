@@ -228,7 +228,7 @@ impl Exchange {
     pub(crate) fn new(
         relay: &Arc<Relay>,
         reactor: &Arc<Reactor>,
-        begun: Result<(Box<CoreExchange>, request::Parts), Fault>,
+        begun: Result<(Box<CoreExchange>, request::Parts), Box<Response<Bytes>>>,
     ) -> Self {
         let shared = Arc::new(Shared::default());
         let (transit, announced_bytes, opening) = match begun {
@@ -238,8 +238,8 @@ impl Exchange {
                 let opening = Box::new(Opening { exchange, head, body: BytesMut::new() });
                 (transit, announced_bytes, Some(opening))
             }
-            Err(fault) => {
-                shared.respond(fault.response());
+            Err(answer) => {
+                shared.respond(*answer);
                 (Arc::default(), None, None)
             }
         };

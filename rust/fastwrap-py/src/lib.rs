@@ -36,6 +36,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(bench::bench_metrics, module)?)?;
     module.add_function(wrap_pyfunction!(bench::run_bench, module)?)?;
     module.add_function(wrap_pyfunction!(engine::serve_engine, module)?)?;
+    module.add_function(wrap_pyfunction!(relay::check_certificate, module)?)?;
+    module.add_function(wrap_pyfunction!(meter::check_origins, module)?)?;
     module.add_function(wrap_pyfunction!(meter::now_ns, module)?)?;
     module.add_function(wrap_pyfunction!(measured::refusal, module)?)?;
     module.add_function(wrap_pyfunction!(relay::check_upstream, module)?)

@@ -18,12 +18,13 @@ use pyo3::types::{PyBytes, PyList};
 use crate::convert::{Headers, header_list, header_map, joined};
 
 /// Status, headers and body of a whole answer.
-type Whole<'py> = (u16, Bound<'py, PyList>, Bound<'py, PyBytes>);
+pub(crate) type Whole<'py> = (u16, Bound<'py, PyList>, Bound<'py, PyBytes>);
 
 #[pyclass(module = "fastwrap._native")]
 pub(crate) struct Measured {
     exchange: Option<Box<Exchange>>,
-    fault: Option<Fault>,
+    /// fastwrap's own, where the request is not for the engine.
+    answer: Option<Box<Response<Bytes>>>,
     request_headers: HeaderMap,
     response: Parts,
 }
@@ -32,25 +33,24 @@ pub(crate) struct Measured {
 pub(crate) fn begin(
     meter: &Arc<Meter>,
     head: Result<request::Parts, Fault>,
-) -> Result<(Box<Exchange>, request::Parts), Fault> {
+) -> Result<(Box<Exchange>, request::Parts), Box<Response<Bytes>>> {
     let malformed = !head.as_ref().is_ok_and(is_acceptable);
     let mut head = head.unwrap_or_else(|_| http::Request::new(()).into_parts().0);
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let mut exchange = Exchange::begin(meter, &head.method, &target, &mut head.headers, now_ns())?;
     if malformed {
-        exchange.refuse(Fault::BadRequest, now_ns());
-        return Err(Fault::BadRequest);
+        return Err(Box::new(exchange.refuse(Fault::BadRequest, now_ns())));
     }
     Ok((exchange, head))
 }
 
 impl Measured {
     pub(crate) fn begin(meter: &Arc<Meter>, head: Result<request::Parts, Fault>) -> Self {
-        let (exchange, fault, request_headers) = match begin(meter, head) {
+        let (exchange, answer, request_headers) = match begin(meter, head) {
             Ok((exchange, head)) => (Some(exchange), None, head.headers),
-            Err(fault) => (None, Some(fault), HeaderMap::new()),
+            Err(answer) => (None, Some(answer), HeaderMap::new()),
         };
-        Self { exchange, fault, request_headers, response: Response::new(()).into_parts().0 }
+        Self { exchange, answer, request_headers, response: Response::new(()).into_parts().0 }
     }
 
     fn exchange(&mut self) -> PyResult<&mut Exchange> {
@@ -58,16 +58,15 @@ impl Measured {
     }
 }
 
-fn whole<'py>(py: Python<'py>, response: Response<Bytes>) -> PyResult<Whole<'py>> {
+pub(crate) fn whole<'py>(py: Python<'py>, response: Response<Bytes>) -> PyResult<Whole<'py>> {
     let (head, body) = response.into_parts();
     Ok((head.status.as_u16(), header_list(py, &head.headers)?, PyBytes::new(py, &body)))
 }
 
 #[pymethods]
 impl Measured {
-    #[getter]
-    fn fault(&self) -> Option<&'static str> {
-        self.fault.map(Fault::code)
+    fn answer<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Whole<'py>>> {
+        self.answer.take().map(|answer| whole(py, *answer)).transpose()
     }
 
     #[getter]
@@ -82,9 +81,9 @@ impl Measured {
     ) -> PyResult<Bound<'py, PyList>> {
         let host = HeaderValue::from_str(host)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        let measured = self.is_measured();
-        headers::prepare_request(&mut self.request_headers, &host, measured);
-        header_list(py, &self.request_headers)
+        let mut request_headers = std::mem::take(&mut self.request_headers);
+        self.exchange()?.prepare(&mut request_headers, &host);
+        header_list(py, &request_headers)
     }
 
     fn body<'py>(&mut self, py: Python<'py>, body: &[u8]) -> PyResult<Bound<'py, PyBytes>> {

@@ -5,18 +5,22 @@ use std::sync::Arc;
 
 use fastwrap_core::assemble::{JsonForm, Template};
 use fastwrap_core::counters::{Counters, HISTOGRAMS, Snapshot, private_cells};
+use fastwrap_core::guard::{Cors, Keys};
 use fastwrap_core::meter::{Meter as CoreMeter, Settings};
 use fastwrap_core::performance::Outcome;
 use fastwrap_core::profile::{EngineField, Profile};
 use fastwrap_core::route::Route;
-use pyo3::exceptions::PyValueError;
+use http::HeaderMap;
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::PyList;
 
 use crate::cells;
-use crate::convert::{Headers, request_head};
+use crate::convert::{Headers, header_list, request_head};
 use crate::edges::Edges;
 use crate::gpu::GpuLog;
-use crate::measured::Measured;
+use crate::measured::{Measured, Whole, whole};
 use crate::samples::Samples;
 
 #[pyclass(frozen, module = "fastwrap._native")]
@@ -142,6 +146,49 @@ impl Meter {
     }
 
     #[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it converts
+    fn set_keys(&self, keys: Vec<PyBackedStr>) -> PyResult<()> {
+        let keys = keys.iter().map(|key| key.as_bytes());
+        let keys = Keys::new(keys).map_err(|error| PyOSError::new_err(error.to_string()))?;
+        self.core.guard.set_keys(keys);
+        Ok(())
+    }
+
+    fn set_engine_key(&self, key: &str) -> PyResult<()> {
+        let set = self.core.guard.set_engine_key(key);
+        set.map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+
+    fn set_cors(&self, origins: &str) -> PyResult<()> {
+        self.core.guard.set_cors(parse_origins(origins)?);
+        Ok(())
+    }
+
+    /// The answer in the place of an own route's, or else headers that go with it.
+    #[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it converts
+    #[pyo3(signature = (method, headers, *, is_open))]
+    fn guard_own<'py>(
+        &self,
+        py: Python<'py>,
+        method: &str,
+        headers: Headers,
+        is_open: bool,
+    ) -> PyResult<(Option<Whole<'py>>, Bound<'py, PyList>)> {
+        let mut added = HeaderMap::new();
+        let checked = match request_head(method, b"/", &headers, "1.1") {
+            Ok(mut head) => self.core.guard.own(&head.method, &mut head.headers, is_open),
+            Err(fault) => Err(Box::new(fault.response())),
+        };
+        let answer = match checked {
+            Ok(grant) => {
+                grant.inspect(|grant| grant.apply(&mut added));
+                None
+            }
+            Err(answer) => Some(whole(py, *answer)?),
+        };
+        Ok((answer, header_list(py, &added)?))
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it converts
     fn begin(&self, method: &str, target: &[u8], headers: Headers, version: &str) -> Measured {
         Measured::begin(&self.core, request_head(method, target, &headers, version))
     }
@@ -189,6 +236,15 @@ impl Meter {
         }
         Ok(total)
     }
+}
+
+fn parse_origins(text: &str) -> PyResult<Cors> {
+    text.parse().map_err(|error: String| PyValueError::new_err(error))
+}
+
+#[pyfunction]
+pub(crate) fn check_origins(origins: &str) -> PyResult<()> {
+    parse_origins(origins).map(drop)
 }
 
 #[pyfunction]

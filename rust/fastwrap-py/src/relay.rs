@@ -22,6 +22,11 @@ pub(crate) fn check_upstream(upstream: &str) -> PyResult<()> {
     parse(upstream).map(drop)
 }
 
+#[pyfunction]
+pub(crate) fn check_certificate(chain: &[u8], key: &[u8]) -> PyResult<()> {
+    fastwrap_relay::check_certificate(chain, key).map_err(PyValueError::new_err)
+}
+
 #[pyclass(frozen, module = "fastwrap._native")]
 pub(crate) struct Relay {
     core: Arc<CoreRelay>,

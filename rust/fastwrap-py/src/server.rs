@@ -8,15 +8,16 @@ use bytes::Bytes;
 use fastwrap_core::error::Fault;
 use fastwrap_relay::Relay;
 use fastwrap_server::{Options, Own, Server as CoreServer, bind, bind_unix};
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, Method, Response, StatusCode};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
+use crate::convert::{Headers, header_list, header_map};
 use crate::meter::Meter;
 use crate::relay::{prepare, timeout};
 
-/// fastwrap's own routes, answered in Python: `call(method, path, reply)`.
+/// fastwrap's own routes, answered in Python: `call(method, path, headers, reply)`.
 struct PythonOwn {
     call: Py<PyAny>,
 }
@@ -29,12 +30,12 @@ pub(crate) struct Reply {
 
 #[pymethods]
 impl Reply {
-    fn __call__(&mut self, status: u16, content_type: &[u8], body: &[u8]) -> PyResult<()> {
+    #[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it converts
+    fn __call__(&mut self, status: u16, headers: Headers, body: &[u8]) -> PyResult<()> {
         let bad = |error: &dyn std::fmt::Display| PyValueError::new_err(error.to_string());
         let mut response = Response::new(Bytes::copy_from_slice(body));
         *response.status_mut() = StatusCode::from_u16(status).map_err(|error| bad(&error))?;
-        let content_type = HeaderValue::from_bytes(content_type).map_err(|error| bad(&error))?;
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        *response.headers_mut() = header_map(&headers).map_err(|error| bad(&error))?;
         let sender =
             self.sender.take().ok_or_else(|| PyRuntimeError::new_err("it was answered already"))?;
         // The client may have left meanwhile.
@@ -48,11 +49,13 @@ impl Own for PythonOwn {
         &self,
         method: &Method,
         path: &str,
+        headers: &HeaderMap,
     ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send>> {
         let (sender, receiver) = oneshot::channel();
         // A failure, in there or later, drops the sender.
         let _ = Python::try_attach(|py| {
-            self.call.call1(py, (method.as_str(), path, Reply { sender: Some(sender) })).is_ok()
+            let headers = header_list(py, headers)?;
+            self.call.call1(py, (method.as_str(), path, headers, Reply { sender: Some(sender) }))
         });
         Box::pin(async move { receiver.await.unwrap_or_else(|_| Fault::Internal.response()) })
     }

@@ -6,6 +6,7 @@
 //! closes the connection.
 
 mod answer;
+mod certificate;
 mod connection;
 mod pool;
 mod relay;
@@ -14,6 +15,7 @@ mod upstream;
 mod wait;
 
 pub use answer::{Aborted, Answer};
+pub use certificate::check_certificate;
 pub use connection::Payload;
 pub use fastwrap_clock::now_ns;
 pub use relay::{Relay, RelayError, Timeouts};

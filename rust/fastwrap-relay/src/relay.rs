@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use fastwrap_core::error::Fault;
 use fastwrap_core::exchange::{Exchange, Plan};
-use fastwrap_core::headers;
 use fastwrap_core::meter::Meter;
 use http::{HeaderValue, Request, Response, Uri, Version, header, request};
 use hyper::body::Incoming;
@@ -132,7 +131,7 @@ impl Relay {
         }
         parts.version = Version::HTTP_11;
         let length = parts.headers.get(header::CONTENT_LENGTH).cloned();
-        headers::prepare_request(&mut parts.headers, &self.upstream.host, exchange.is_measured());
+        exchange.prepare(&mut parts.headers, &self.upstream.host);
         match (&payload, length) {
             (Payload::Streamed(_), Some(length)) => {
                 parts.headers.insert(header::CONTENT_LENGTH, length);

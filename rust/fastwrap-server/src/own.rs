@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::{HeaderMap, Method, Response};
 
 /// What stands before every own route.
 pub(crate) const PREFIX: &str = "/-/";
@@ -15,5 +15,6 @@ pub trait Own: Send + Sync {
         &self,
         method: &Method,
         path: &str,
+        headers: &HeaderMap,
     ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;
 }

@@ -32,7 +32,7 @@ impl Service {
     ) -> Result<Response<Download>, Infallible> {
         let (head, body) = request.into_parts();
         if head.uri.path().starts_with(PREFIX) && head.uri.authority().is_none() {
-            let answer = self.own.answer(&head.method, head.uri.path());
+            let answer = self.own.answer(&head.method, head.uri.path(), &head.headers);
             return Ok(answer.await.map(Download::from));
         }
         // hyper keeps the room of this future for as long as the connection lasts: what is large in it has room of its
@@ -46,7 +46,7 @@ impl Service {
         let began = Exchange::begin(meter, &head.method, target, &mut head.headers, now_ns());
         let mut exchange = match began {
             Ok(exchange) => exchange,
-            Err(fault) => return refused(fault.response()),
+            Err(answer) => return refused(*answer),
         };
         if !is_acceptable(&head) {
             return refused(exchange.refuse(Fault::BadRequest, now_ns()));
@@ -82,7 +82,7 @@ impl Service {
 
 /// An answer to a request that may not have been read to its end: the connection cannot be used again.
 fn refused(mut response: Response<Bytes>) -> Response<Download> {
-    if response.status() != Fault::Overloaded.status() {
+    if response.status().is_client_error() {
         response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
     }
     response.map(Download::from)

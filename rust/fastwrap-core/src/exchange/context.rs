@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::assembled::AsStream;
 use crate::enrich::Enrich;
 use crate::gpu::Mark;
+use crate::guard::Grant;
 use crate::meter::{EngineMarks, Meter};
 use crate::performance::{EngineNumbers, Outcome, Performance, milliseconds};
 use crate::profile::Profile;
@@ -41,6 +42,8 @@ pub(super) struct Context {
     pub(super) meter: Arc<Meter>,
     pub(super) profile: Arc<Profile>,
     pub(super) enrich: Enrich,
+    /// What the page that asks may read, if that is fastwrap's to say.
+    pub(super) grant: Option<Grant>,
     pub(super) began_ns: u64,
     pub(super) mark: Result<Mark, &'static str>,
     pub(super) engine_marks: EngineMarks,

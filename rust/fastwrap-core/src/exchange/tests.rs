@@ -5,6 +5,7 @@ use crate::counters::{Counters, private_cells};
 use crate::meter::Settings;
 use crate::profile::Profile;
 
+mod guarded;
 mod outcomes;
 
 const MS: u64 = 1_000_000;
@@ -43,7 +44,7 @@ fn begin(
     meter: &Arc<Meter>,
     target: &str,
     pairs: &[(&'static str, &str)],
-) -> Result<Box<Exchange>, Fault> {
+) -> Result<Box<Exchange>, Box<Response<Bytes>>> {
     Exchange::begin(meter, &Method::POST, target, &mut headers(pairs), MS)
 }
 

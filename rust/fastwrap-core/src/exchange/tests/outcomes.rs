@@ -140,13 +140,16 @@ fn whatever_ended_is_not_counted_again_when_dropped() {
 #[test]
 fn limits_are_faults_and_are_counted() {
     let meter = meter("body");
-    let length = |length: &str| begin(&meter, CHAT, &[("content-length", length)]).err();
-    assert_eq!((length("100"), length("101")), (None, Some(Fault::BodyTooLarge)));
+    fn refusal(meter: &Arc<Meter>, name: &'static str, value: &str) -> Option<StatusCode> {
+        begin(meter, CHAT, &[(name, value)]).err().map(|answer| answer.status())
+    }
+    let length = |length: &str| refusal(&meter, "content-length", length);
+    assert_eq!((length("100"), length("101")), (None, Some(Fault::BodyTooLarge.status())));
     let long = "x".repeat(200);
-    assert_eq!(begin(&meter, CHAT, &[("x-long", &long)]).err(), Some(Fault::HeadersTooLarge));
+    assert_eq!(refusal(&meter, "x-long", &long), Some(Fault::HeadersTooLarge.status()));
     let two = [begin(&meter, CHAT, &[]), begin(&meter, "/v1/models", &[])];
     assert!(two.iter().all(Result::is_ok));
-    assert_eq!(begin(&meter, CHAT, &[]).err(), Some(Fault::Overloaded));
+    assert_eq!(refusal(&meter, "x-short", ""), Some(Fault::Overloaded.status()));
     drop(two);
     assert!(begin(&meter, CHAT, &[]).is_ok(), "it recovers at once");
     assert_eq!(outcomes(&meter, CHAT), [0, 3, 3, 0]);
