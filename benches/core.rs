@@ -7,10 +7,12 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fastwrap_core::event::{Dialect, Series, read};
+use fastwrap_core::guard::{Guard, Keys};
 use fastwrap_core::request::Facts;
 use fastwrap_core::splice::Layout;
 use fastwrap_core::sse::Decoder;
 use fastwrap_core::stream::{BLOCK_NAMES, Places};
+use http::{HeaderMap, Method, header};
 
 /// Events of 240 bytes on the average, as vLLM writes them.
 const EVENT: &str = concat!(
@@ -101,5 +103,23 @@ fn request(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, events, splice, request);
+fn keys(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("keys");
+    let key = |number: usize| format!("sk-{number:032x}");
+    let given: HeaderMap = [(header::AUTHORIZATION, format!("Bearer {}", key(0)).parse().unwrap())]
+        .into_iter()
+        .collect();
+    for (name, count) in [("none", 0), ("1", 1), ("1,000", 1_000), ("100,000", 100_000)] {
+        let guard = Guard::default();
+        if count > 0 {
+            guard.set_keys(Keys::new((0..count).map(key)).unwrap());
+            assert!(guard.own(&Method::GET, &mut HeaderMap::new(), false).is_err());
+        }
+        let admits = |given: &HeaderMap| guard.own(&Method::GET, &mut given.clone(), false).is_ok();
+        assert!(admits(&given));
+        group.bench_function(name, |bench| bench.iter(|| admits(black_box(&given))));
+    }
+}
+
+criterion_group!(benches, events, splice, request, keys);
 criterion_main!(benches);
