@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import http.client
 import re
 import signal
@@ -11,6 +12,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +88,7 @@ def test_values_take_effect(start: Start, until: Until, config: Callable[[str], 
         ("--max-inflight", "-1"), ("--connect-timeout", "inf"), ("--first-byte-timeout", "nan"),
         ("--idle-timeout", "-1"), ("--total-timeout", "1e300"), ("--stall-ms", "x"), ("--grace", "-0.5"),
         ("--log-level", "loud"), ("--server", "apache"), ("--upstream", "127.0.0.1:8000"),
+        ("--api-key-file", "/"), ("--tls-certificate", "/"), ("--tls-key", "/"), ("--cors-origins", "https://a.example/"),
         ("--upstream", "ftp://engine"), ("--upstream", "http://user:secret@engine"), ("--upstream", "unix:engine.sock"),
     ],
 )  # fmt: skip
@@ -194,6 +200,79 @@ def test_a_socket_takes_the_place_of_host_and_port(
 def test_the_reference_relay_is_granians(run: Run) -> None:
     said = error(run("serve", *UPSTREAM, "--server", "native", "--relay", "httpx"))
     assert said.startswith("Invalid value for '--relay': httpx is for --server granian")
+
+
+@pytest.mark.parametrize("option", ["--api-key-file", "--upstream-api-key-file"])
+def test_a_file_of_keys_that_cannot_be_used(run: Run, tmp_path: Path, option: str) -> None:
+    """It is said what to do, and never what stands in it."""
+    path = tmp_path / "keys"
+
+    def said() -> str:
+        words = error(run("serve", *UPSTREAM, option, str(path)))
+        assert words.startswith(f"Invalid value for '{option}': {path}")
+        return words
+
+    assert f"is no file: make one with a key a line, as by: openssl rand -hex 32 > {path}" in said()
+    for text, wrong in (
+        (b"", "holds no key: write one a line into it"),
+        (b"\n# none yet\n", "holds no key"),
+        (b"good\ntwo words\n", "line 2 is no key: one a line, of visible ASCII characters, no spaces"),
+        ("schlüssel".encode(), "line 1 is no key"),
+        (b"\xff\xfe", "is no text"),
+        (b"k" * ((1 << 20) + 1), "is larger than 1 MiB"),
+    ):
+        path.write_bytes(text)
+        words = said()
+        assert wrong in words
+        assert "two" not in words
+        assert "schl" not in words
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place with chains and keys: good, another's, encrypted, and of a curve that rustls does not know."""
+    place = tmp_path_factory.mktemp("certificates")
+    for name in ("good", "other"):
+        made = trustme.CA().issue_cert("localhost")
+        made.cert_chain_pems[0].write_to_path(str(place / f"{name}.pem"))
+        made.private_key_pem.write_to_path(str(place / f"{name}.key"))
+    good = serialization.load_pem_private_key((place / "good.key").read_bytes(), None)
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (place / "locked.key").write_bytes(good.private_bytes(*form, serialization.BestAvailableEncryption(b"x")))
+    curve = ec.generate_private_key(ec.SECP521R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.timezone.utc)
+    built = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(curve.public_key())
+    built = built.serial_number(1).not_valid_before(now).not_valid_after(now + dt.timedelta(days=1))
+    signed = built.sign(curve, hashes.SHA512())
+    (place / "curve.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    (place / "curve.key").write_bytes(curve.private_bytes(*form, serialization.NoEncryption()))
+    return place
+
+
+@pytest.mark.parametrize(
+    ("chain", "key", "more", "option", "said"),
+    [
+        ("good.pem", "", (), "certificate", "its private key is needed, too: --tls-key"),
+        ("", "good.key", (), "key", "its certificate is needed, too: --tls-certificate"),
+        ("good.pem", "good.key", ("--server", "native"), "certificate", "use --server granian, or put"),
+        ("good.pem", "good.key", ("--uds", "s"), "certificate", "TLS is for a port"),
+        ("none.pem", "good.key", (), "certificate", "none.pem cannot be read: No such file or directory"),
+        ("good.pem", "none.key", (), "key", "none.key cannot be read: No such file or directory"),
+        ("good.pem", "locked.key", (), "key", "locked.key is encrypted: take its password off"),
+        ("good.pem", "other.key", (), "certificate", "both PEM: KEY_VALUES_MISMATCH"),
+        ("good.key", "good.pem", (), "certificate", "both PEM: "),
+        ("curve.pem", "curve.key", (), "certificate", "both PEM: "),
+    ],
+)
+def test_a_certificate_that_cannot_be_used(
+    run: Run, certificates: Path, chain: str, key: str, more: tuple[str, ...], option: str, said: str
+) -> None:
+    options = [f"--tls-certificate={certificates / chain}"] if chain else []
+    options += [f"--tls-key={certificates / key}"] if key else []
+    words = error(run("serve", *UPSTREAM, *options, *more))
+    assert words.startswith(f"Invalid value for '--tls-{option}': ")
+    assert said in words
 
 
 def test_taken_port_of_the_engine(run: Run, taken_port: int) -> None:

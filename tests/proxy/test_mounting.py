@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -52,6 +53,22 @@ def uvicorn_serves(app: Any, lifespan: Literal["on", "off"]) -> Iterator[str]:
 @pytest.fixture
 def app(relay: str, engine: ScriptedEngine) -> Application:
     return Application(Settings(upstream=engine.url, relay=relay, gpu="off", backend="vllm"))  # type: ignore[arg-type]
+
+
+def test_it_wants_its_keys_there_too(relay: str, engine: ScriptedEngine, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("sk-first-6f1d0c")
+    settings = Settings(upstream=engine.url, relay=relay, gpu="off", backend="vllm", api_key_file=str(keys))  # type: ignore[arg-type]
+    with uvicorn_serves(Mounted(Application(settings)), "off") as url:
+        assert ask(url, "GET", "/llm/-/healthy").status == 200
+        assert [
+            ask(url, method, path).status for method, path in (("GET", "/llm/-/metrics"), ("POST", "/llm/v1/x"))
+        ] == [
+            401,
+            401,
+        ]
+        assert engine.requests == []
+        assert post(url, target="/llm/v1/chat/completions", headers=[("x-api-key", "sk-first-6f1d0c")]).status == 200
 
 
 def test_under_uvicorn(app: Application, engine: ScriptedEngine) -> None:
