@@ -61,12 +61,8 @@ def test_it_wants_its_keys_there_too(relay: str, engine: ScriptedEngine, tmp_pat
     settings = Settings(upstream=engine.url, relay=relay, gpu="off", backend="vllm", api_key_file=str(keys))  # type: ignore[arg-type]
     with uvicorn_serves(Mounted(Application(settings)), "off") as url:
         assert ask(url, "GET", "/llm/-/healthy").status == 200
-        assert [
-            ask(url, method, path).status for method, path in (("GET", "/llm/-/metrics"), ("POST", "/llm/v1/x"))
-        ] == [
-            401,
-            401,
-        ]
+        assert ask(url, "GET", "/llm/-/metrics").status == 401
+        assert ask(url, "POST", "/llm/v1/x").status == 401
         assert engine.requests == []
         assert post(url, target="/llm/v1/chat/completions", headers=[("x-api-key", "sk-first-6f1d0c")]).status == 200
 
