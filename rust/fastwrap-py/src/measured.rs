@@ -6,7 +6,6 @@ use bytes::Bytes;
 use fastwrap_core::error::Fault;
 use fastwrap_core::exchange::{Broken, Exchange, Plan};
 use fastwrap_core::head::is_acceptable;
-use fastwrap_core::headers;
 use fastwrap_core::meter::Meter;
 use fastwrap_relay::now_ns;
 use http::response::Parts;
