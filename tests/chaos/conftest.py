@@ -15,6 +15,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chaos-seconds", type=float, default=60.0, help="How long requests are made.")
     group.addoption("--chaos-seed", type=int, default=1, help="Decides what goes wrong in each request.")
     group.addoption("--chaos-clients", type=int, default=48, help="How many make requests at once.")
+    group.addoption("--kills", type=int, default=20, help="How often the engine is killed.")
+    group.addoption("--departures", type=int, default=20, help="How many clients leave in each phase.")
+    group.addoption("--streams", type=int, default=200, help="How many streams are open at once.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
