@@ -20,11 +20,15 @@ class Engine:
     Attributes:
         executed: How often each request was executed, by its number.
         connections: How many are open.
+        gate: While it is closed, answers stop behind their first piece,
+        held: as so many have done.
     """
 
     def __init__(self) -> None:
         self.executed: Counter[int] = Counter()
         self.connections = 0
+        self.gate, self.held = asyncio.Event(), 0
+        self.gate.set()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> str:
@@ -59,7 +63,7 @@ class Engine:
         body = await _body(head.lower(), reader)
         plan = ordered(body)
         self.executed[plan.number] += 1
-        return await _Answer(plan, b'"include_usage"' in body, reader, writer).send()
+        return await _Answer(self, plan, b'"include_usage"' in body, reader, writer).send()
 
 
 async def _body(head: bytes, reader: asyncio.StreamReader) -> bytes:
@@ -75,8 +79,10 @@ async def _body(head: bytes, reader: asyncio.StreamReader) -> bytes:
 
 
 class _Answer:
-    def __init__(self, plan: Plan, usage: bool, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.plan, self.usage = plan, usage
+    def __init__(
+        self, engine: Engine, plan: Plan, usage: bool, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.engine, self.plan, self.usage = engine, plan, usage
         self.reader, self.writer = reader, writer
 
     async def send(self) -> bool:
@@ -105,6 +111,9 @@ class _Answer:
         for start in range(0, end, step):
             self.write(body[start : min(start + step, end)])
             await self.writer.drain()
+            if not self.engine.gate.is_set():
+                self.engine.held += 1
+                await self.engine.gate.wait()
             if plan.gap_s:
                 await asyncio.sleep(plan.gap_s)
         if plan.fault is not Fault.NONE:

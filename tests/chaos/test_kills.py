@@ -101,7 +101,8 @@ class Clients:
             end = self.end_of(answer, stream=stream)
             self.ends[f"{'stream' if stream else 'JSON'} {end}"] += 1
             if end == "amiss":
-                self.amiss.append(f"{answer.status}, whole: {answer.whole}: {answer.body[:300]!r} … {answer.body[-300:]!r}")
+                start, last = answer.body[:300], answer.body[-300:]
+                self.amiss.append(f"{answer.status}, whole: {answer.whole}: {start!r} … {last!r}")
 
     def end_of(self, answer: Answer, *, stream: bool) -> str:
         """Complete, refused (502), told (an event), aborted; or amiss."""
