@@ -19,6 +19,9 @@ HeaderList: TypeAlias = list[tuple[bytes, bytes]]
 class AnswerAborted(Exception):
     """The engine's answer broke off where no error event could be sent: abort the client's connection."""
 
+class Panic(BaseException):
+    """Native code panicked: a fault of fastwrap's own. Its text is not logged: it may quote what was being read."""
+
 def now_ns() -> int:
     """Return the time of the clock that every stamp is taken with."""
 
@@ -389,6 +392,12 @@ class Meter:
     def in_flight(self) -> int:
         """Return the number of requests in flight in all workers."""
 
+    def internal_error(self) -> None:
+        """Count an exception: a fault of fastwrap's own that was met outside of any request to the engine."""
+
+    def internal_errors(self) -> int:
+        """Return the number of panics and exceptions in all workers."""
+
     def requests(self) -> list[tuple[str, str, int]]:
         """Return operation, outcome and count of requests that ended, in all workers."""
 
@@ -521,6 +530,14 @@ class Exchange:
 
     def when_ready(self, future: asyncio.Future[None]) -> None:
         """Resolve ``future`` when ``take`` has something."""
+
+    def fail(self) -> tuple[tuple[int, HeaderList] | None, bytes, bool] | None:
+        """End the request by a fault of fastwrap's own, and count that.
+
+        Returns:
+            What the client gets, as ``take`` returns it; None if it got the head of another answer already, so that its
+            connection must be aborted.
+        """
 
     def cancel(self) -> None:
         """Drop the request: the engine sees its connection closed."""

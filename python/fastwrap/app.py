@@ -7,9 +7,10 @@ looks into it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
-from fastwrap._native import AnswerAborted, refusal
+from fastwrap._native import AnswerAborted, Panic, refusal
 from fastwrap.departures import Departures, Watch
 from fastwrap.relays import open_relay
 from fastwrap.sidecar import PREFIX, Sidecar
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 _PREFIX = PREFIX.encode()
+_logger = logging.getLogger("fastwrap")
 
 
 class Application:
@@ -91,6 +93,21 @@ class Application:
         if refusal is not None:  # whatever the client still has to send
             await _give(refusal, send)
             return
+        try:
+            await self._exchange(exchange, receive, send)
+        except (AnswerAborted, OSError):  # an OSError is how some servers say that the client has left
+            raise
+        except (Exception, Panic) as error:
+            told = exchange.fail()
+            # Of a panic its place has been logged; its text may quote what was being read.
+            _logger.exception("a request failed", exc_info=None if isinstance(error, Panic) else error)
+            if told is None:  # it has begun: only an abort tells that this is not its end
+                raise AnswerAborted("fastwrap failed") from None
+            await _give(told, send)
+        finally:
+            exchange.cancel()
+
+    async def _exchange(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         watch = Watch(exchange, receive)
         self._uploads.begin(watch)
         try:
@@ -104,7 +121,6 @@ class Application:
         finally:
             self._uploads.end(watch)
             watch.end()
-            exchange.cancel()
 
     async def _answer_own(self, scope: Scope, path: str, send: Send) -> None:
         status, headers, body = await self.sidecar.answer(scope["method"], path, scope["headers"])

@@ -49,6 +49,11 @@ class _Collector:
         yield core.GaugeMetricFamily(
             "fastwrap_requests_in_flight", "Requests being served.", value=self._meter.in_flight()
         )
+        yield core.CounterMetricFamily(
+            "fastwrap_internal_errors",
+            "Panics and exceptions: faults of fastwrap's own, each of which one client met.",
+            value=self._meter.internal_errors(),
+        )
         if (last := self._meter.host_memory.last()) is not None:
             yield core.GaugeMetricFamily(
                 "fastwrap_engine_resident_memory_bytes", "Host memory of the engine's processes.", value=last[1][0]

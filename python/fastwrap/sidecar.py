@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ PREFIX = "/-/"
 _OPEN = ("/-/healthy", "/-/ready")
 _JSON = b"application/json"
 _NANOSECONDS_PER_MILLISECOND = 1_000_000
+
+_logger = logging.getLogger("fastwrap")
 
 
 class Sidecar:
@@ -96,7 +99,13 @@ class Sidecar:
         refusal, added = self.meter.guard_own(method, headers, is_open=path in _OPEN)
         if refusal is not None:
             return refusal
-        status, content_type, body = await self._answer(method, path)
+        try:
+            status, content_type, body = await self._answer(method, path)
+        except Exception:
+            self.meter.internal_error()
+            _logger.exception("%s could not be answered", path)
+            status, content_type = 500, _JSON
+            body = _error("internal_error", "fastwrap failed: see its log.", "server_error")
         return status, [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *added], body
 
     async def _answer(self, method: str, path: str) -> tuple[int, bytes, bytes]:
@@ -121,5 +130,5 @@ def _engine_processes(upstream: str) -> frozenset[int]:
     return engine_processes(upstream)
 
 
-def _error(code: str, message: str) -> bytes:
-    return json.dumps({"error": {"message": message, "type": "invalid_request_error", "code": code}}).encode()
+def _error(code: str, message: str, kind: str = "invalid_request_error") -> bytes:
+    return json.dumps({"error": {"message": message, "type": kind, "code": code}}).encode()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fastwrap.relays.base import HeaderList, Headers
 
 _UNIX = "unix:"
+#: Many times an engine's page of metrics, the longest that is asked for.
+_MAX_REPLY_BYTES = 8 << 20
 
 
 @contextlib.contextmanager
@@ -133,14 +135,24 @@ class Upstream:
             key: The engine's own, if it wants one.
 
         Raises:
-            EngineError: If the engine cannot be asked, or has not answered in ``timeout`` seconds.
+            EngineError: If the engine cannot be asked, is silent for ``timeout`` seconds, or answers without end.
         """
         with _translated():
             url = self._base.copy_with(raw_path=self._prefix + path.encode())
-            headers = {"connection": "close", **({"authorization": f"Bearer {key}"} if key else {})}
-            response = await self._client.get(url, headers=headers, timeout=timeout)
-            seconds = response.elapsed.total_seconds()
-            return Reply(response.status_code, response.headers, response.content, seconds)
+            # Not compressed: what is bounded is what was sent.
+            headers = {"connection": "close", "accept-encoding": "identity"}
+            if key:
+                headers["authorization"] = f"Bearer {key}"
+            body = bytearray()
+            began = time.monotonic()
+            async with self._client.stream("GET", url, headers=headers, timeout=timeout) as response:
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) > _MAX_REPLY_BYTES:
+                        raise EngineError("reply_too_large", f"{path}: over {_MAX_REPLY_BYTES >> 20} MiB")
+                    if time.monotonic() - began > 2 * timeout:
+                        raise EngineError("total_timeout", f"{path}: over {2 * timeout:g} s")
+            return Reply(response.status_code, response.headers, bytes(body), time.monotonic() - began)
 
     async def send(self, method: str, target: bytes, headers: Headers, body: bytes | AsyncIterator[bytes]) -> Answer:
         """Send a request and wait for the head of its answer.

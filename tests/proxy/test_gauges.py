@@ -287,3 +287,31 @@ def test_a_page_that_hangs_holds_nobody_up(serve: Serve, engine: ScriptedEngine)
     blocks = [block_of(post(proxy.url)) for _ in range(200)]
     assert sorted(block["latency_ms"] for block in blocks)[-3] < 500
     assert {block["unavailable"]["engine.running"] for block in blocks} == {"not_sampled"}
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.2], ids=["fast", "trickles"])
+def test_a_page_without_end_is_left(serve: Serve, engine: ScriptedEngine, pause_s: float) -> None:
+    """It may take neither memory nor the time of a request or a probe."""
+    sent, left = 0, threading.Event()
+
+    def endless(turn: Turn) -> None:
+        nonlocal sent
+        turn.head(200, [("content-type", "text/plain"), ("content-length", str(1 << 30))])
+        line = b"# " + b"x" * (1 << 16 if not pause_s else 8) + b"\n"
+        try:
+            while sent < 1 << 30:
+                turn.write(line)
+                sent += len(line)
+                if pause_s:
+                    turn.pause(pause_s)
+        finally:
+            left.set()
+
+    engine.metrics = endless
+    proxy = serve(engine.url, *BACKEND)
+    before = proxy.rss_bytes
+    while not left.is_set():
+        assert post(proxy.url).status == 200
+    assert sent < 64 << 20
+    assert proxy.rss_bytes - before < 64 << 20
+    assert stream_open(proxy.url).answer().events[-1] == "[DONE]"

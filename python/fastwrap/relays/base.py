@@ -24,6 +24,7 @@ class Exchange(Protocol):
     def when_writable(self, future: asyncio.Future[None]) -> None: ...  # noqa: D102
     def take(self) -> Part | None: ...  # noqa: D102
     def when_ready(self, future: asyncio.Future[None]) -> None: ...  # noqa: D102
+    def fail(self) -> Part | None: ...  # noqa: D102
     def cancel(self) -> None: ...  # noqa: D102
 
 

@@ -57,6 +57,7 @@ class HttpxExchange:
         # The answer: what has arrived and has not been taken.
         self._head: tuple[int, HeaderList] | None = None
         self._headed = False
+        self._taken = False
         self._out = bytearray()
         self._read_ns = 0
         self._ended = False
@@ -117,6 +118,7 @@ class HttpxExchange:
         if self._aborted and self._head is None and not self._out:
             raise AnswerAborted
         part = self._head, bytes(self._out), not self._ended
+        self._taken = True
         if self._out and self._read_ns and not (self._ended or self._aborted):
             self._measured.handed_over(self._read_ns)
         self._head = None
@@ -128,6 +130,17 @@ class HttpxExchange:
         """Resolve ``future`` when :meth:`take` has something."""
         self._reader = future
         self._notify()
+
+    def fail(self) -> Part | None:
+        """End by a fault of fastwrap's own; return what the client gets, unless it got a head already."""
+        self._relay.meter.internal_error()
+        self._stop()
+        if self._taken:
+            self._break("internal_error")
+            return None
+        self._headed = False
+        self._break("internal_error")
+        return self.take()
 
     def cancel(self) -> None:
         """Drop the request: the engine sees its connection closed."""

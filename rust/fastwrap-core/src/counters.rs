@@ -36,8 +36,9 @@ const fn cells_of(histogram: &[f64]) -> usize {
 }
 const CELLS_PER_ROUTE: usize =
     cells_of(&REQUEST_DURATION) + cells_of(&TIME_TO_FIRST_TOKEN) + cells_of(&TIME_PER_OUTPUT_TOKEN);
+const INTERNAL_ERRORS: usize = BUCKETS + ROUTES * CELLS_PER_ROUTE;
 /// How many cells there are.
-pub const CELLS: usize = BUCKETS + ROUTES * CELLS_PER_ROUTE;
+pub const CELLS: usize = INTERNAL_ERRORS + 1;
 
 /// Memory that holds cells, which processes may share.
 pub trait Cells: Send + Sync {
@@ -107,6 +108,11 @@ impl Counters {
         }
     }
 
+    /// A panic or an exception, fastwrap's own fault, ended what was done for one client.
+    pub fn internal_error(&self) {
+        self.add(INTERNAL_ERRORS, 1);
+    }
+
     fn observe(&self, route: Route, performance: &Performance) {
         let tokens = [performance.prompt_tokens, performance.completion_tokens];
         for (at, count) in tokens.into_iter().enumerate() {
@@ -167,6 +173,12 @@ impl Snapshot {
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         self.cell(IN_FLIGHT)
+    }
+
+    /// Panics and exceptions.
+    #[must_use]
+    pub fn internal_errors(&self) -> u64 {
+        self.cell(INTERNAL_ERRORS)
     }
 
     /// Requests that ended; `None` is everything that is not measured.

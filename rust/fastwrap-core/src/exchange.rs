@@ -22,7 +22,7 @@ use crate::error::Fault;
 use crate::event::{ChoiceSet, Dialect};
 use crate::framing::Framing;
 use crate::headers;
-use crate::meter::Meter;
+use crate::meter::{EngineMarks, Meter};
 use crate::performance::{EngineNumbers, Outcome, Performance};
 use crate::request::Facts;
 use crate::route::Route;
@@ -36,6 +36,9 @@ pub const MAX_JSON_BYTES: usize = 16 << 20;
 
 /// Why numbers are missing that an answer may hold: it is compressed, too large, or of a type that is not known.
 const NOT_READ: &str = "not_read";
+
+/// Why there are no samples of a request that ended before it was marked.
+const NOT_MARKED: &str = "no_answer";
 
 /// What is to be done with an answer whose head has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,8 +104,8 @@ impl Exchange {
                 enrich: narrowed(meter.settings.enrich, request_headers),
                 grant: meter.guard.grant(request_headers),
                 began_ns: now_ns,
-                mark: meter.gpu().mark(now_ns),
-                engine_marks: meter.mark_engine(now_ns),
+                mark: Err(NOT_MARKED),
+                engine_marks: EngineMarks::none(NOT_MARKED),
                 facts: Facts::default(),
                 upload: None,
                 request_id: request_id(request_headers, now_ns, in_flight),
@@ -119,6 +122,9 @@ impl Exchange {
             },
             ended: false,
         });
+        // Only now: whatever goes wrong in there, this request ends as one that was counted.
+        exchange.context.mark = meter.gpu().mark(now_ns);
+        exchange.context.engine_marks = meter.mark_engine(now_ns);
         match exchange.own_answer(method, request_headers, in_flight) {
             Some(answer) => Err(Box::new(answer)),
             None => Ok(exchange),
@@ -508,12 +514,25 @@ impl Exchange {
     }
 
     fn end(&mut self, outcome: Outcome, now_ns: u64) {
-        if std::mem::replace(&mut self.ended, true) {
+        if self.ended {
             return;
         }
         let performance = self.record(outcome, now_ns);
-        self.context.meter.counters.end(self.route, outcome, performance.as_deref());
+        self.count(outcome, now_ns, performance.as_deref());
+    }
+
+    fn count(&mut self, outcome: Outcome, now_ns: u64, performance: Option<&Performance>) {
+        self.ended = true;
+        self.context.meter.counters.end(self.route, outcome, performance);
         self.context.meter.end(now_ns);
+    }
+
+    /// A panic that may come from the record itself, so that none is made: a second one would end the process.
+    fn end_in_panic(&mut self, now_ns: u64) {
+        self.context.meter.counters.internal_error();
+        if !self.ended {
+            self.count(Outcome::Error, now_ns, None);
+        }
     }
 
     /// What is known of a measured request that ended: what its client was told, if it was, and how it ended.
@@ -533,7 +552,13 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let last_seen_ns = self.timeline.last_byte_ns.unwrap_or(self.context.now_ns);
-        self.end(Outcome::Cancelled, last_seen_ns);
+        if std::thread::panicking() {
+            self.end_in_panic(last_seen_ns);
+        } else if self.context.transit.has_failed() {
+            self.end_with(Fault::Internal, last_seen_ns);
+        } else {
+            self.end(Outcome::Cancelled, last_seen_ns);
+        }
     }
 }
 

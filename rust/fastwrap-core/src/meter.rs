@@ -40,6 +40,13 @@ pub(crate) struct EngineMarks {
     host_memory: Result<Mark, &'static str>,
 }
 
+impl EngineMarks {
+    /// Nothing is known, and why.
+    pub(crate) fn none(reason: &'static str) -> Self {
+        Self { gauges: Err(reason), host_memory: Err(reason) }
+    }
+}
+
 /// Whoever wants to know at once how many requests are in flight: samplers, which look where they begin and end.
 pub trait Onlooker: Send + Sync {
     /// So many are in flight now; called under a lock, in the order of what happens.

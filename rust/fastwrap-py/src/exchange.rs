@@ -26,6 +26,9 @@ use crate::task::Task;
 
 create_exception!(fastwrap._native, AnswerAborted, PyException);
 
+/// Status and headers, body, and whether more will come.
+type Part<'py> = (Option<(u16, Bound<'py, PyList>)>, Bound<'py, PyBytes>, bool);
+
 /// Bytes of an answer that may wait for the coroutine before the engine is no longer read.
 const MAX_WAITING_BYTES: usize = 64 << 10;
 /// Bytes of an upload that may wait for the engine before the client is no longer read.
@@ -352,11 +355,7 @@ impl Exchange {
         self.uploaded
     }
 
-    #[allow(clippy::type_complexity)] // written out in the stub
-    fn take<'py>(
-        &mut self,
-        py: Python<'py>,
-    ) -> PyResult<Option<(Option<(u16, Bound<'py, PyList>)>, Bound<'py, PyBytes>, bool)>> {
+    fn take<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Part<'py>>> {
         let (head, out, read_ns, ended) = {
             let mut state = self.shared.lock();
             if !state.has_part() {
@@ -411,6 +410,17 @@ impl Exchange {
             state.writer = Some(future);
         }
         Ok(())
+    }
+
+    fn fail<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Part<'py>>> {
+        self.relay.meter.counters.internal_error();
+        self.transit.fail();
+        self.cancel();
+        if self.headed {
+            return Ok(None);
+        }
+        self.shared.respond(Fault::Internal.response());
+        self.take(py)
     }
 
     fn cancel(&mut self) {

@@ -12,12 +12,14 @@ mod exchange;
 mod gpu;
 mod measured;
 mod meter;
+mod panics;
 mod reactor;
 mod relay;
 mod samples;
 mod server;
 mod task;
 
+use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 
 #[pymodule]
@@ -31,7 +33,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<samples::Samples>()?;
     module.add_class::<server::Reply>()?;
     module.add_class::<server::Server>()?;
+    panics::report_places();
     module.add("AnswerAborted", module.py().get_type::<exchange::AnswerAborted>())?;
+    module.add("Panic", module.py().get_type::<PanicException>())?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(bench::bench_metrics, module)?)?;
     module.add_function(wrap_pyfunction!(bench::run_bench, module)?)?;

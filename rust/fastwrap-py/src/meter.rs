@@ -197,6 +197,14 @@ impl Meter {
         Ok(self.snapshot()?.in_flight())
     }
 
+    fn internal_error(&self) {
+        self.core.counters.internal_error();
+    }
+
+    fn internal_errors(&self) -> PyResult<u64> {
+        Ok(self.snapshot()?.internal_errors())
+    }
+
     fn requests(&self) -> PyResult<Vec<(&'static str, &'static str, u64)>> {
         let snapshot = self.snapshot()?;
         let routes = Route::ALL.into_iter().map(Some).chain([None]);

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use fastwrap_relay::Relay;
+use fastwrap_relay::{Relay, vital};
 use pyo3::prelude::*;
 use rustix::io::ioctl_fionbio;
 use tokio::runtime::{Builder, Handle};
@@ -112,10 +112,12 @@ impl Reactor {
         let served = Arc::clone(&queue);
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("fastwrap-relay".to_owned()).spawn(move || {
-            // A task of its own, for the runtime wakes such without a system call; its budget would be that of all requests.
-            runtime.spawn(unconstrained(async move { served.serve().await }));
-            runtime.block_on(async {
-                tokio::select! { _ = stopped => {}, () = relay.tend() => {} }
+            vital(|| {
+                // A task of its own, for the runtime wakes such without a system call; its budget would be that of all requests.
+                let serving = runtime.spawn(unconstrained(async move { served.serve().await }));
+                runtime.block_on(async {
+                    tokio::select! { _ = stopped => true, () = relay.tend() => false, _ = serving => false }
+                })
             });
         })?;
         event_loop.call_method1("add_reader", (socket, &deliver))?;

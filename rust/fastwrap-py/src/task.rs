@@ -78,8 +78,8 @@ impl Task {
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             self.state.store(POLLED, Ordering::Release);
-            if work.as_mut().is_none_or(|work| is_over(work, &mut Context::from_waker(&waker))) {
-                *work = None;
+            *work = polled(work.take(), &mut Context::from_waker(&waker));
+            if work.is_none() {
                 return;
             }
             if self
@@ -99,9 +99,11 @@ impl Task {
     }
 }
 
-/// Polls; a panic ends this request, and nothing else.
-fn is_over(work: &mut Work, cx: &mut Context<'_>) -> bool {
-    catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx).is_ready())).unwrap_or(true)
+/// Polls, and gives it back unless it is over. A panic ends this request, which is dropped while it unwinds and so knows,
+/// and nothing else.
+fn polled(work: Option<Work>, cx: &mut Context<'_>) -> Option<Work> {
+    let poll = || work.and_then(|mut work| work.as_mut().poll(cx).is_pending().then_some(work));
+    catch_unwind(AssertUnwindSafe(poll)).unwrap_or_default()
 }
 
 impl Wake for Task {

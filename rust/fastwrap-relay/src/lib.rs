@@ -12,6 +12,7 @@ mod pool;
 mod relay;
 mod stream;
 mod upstream;
+mod vital;
 mod wait;
 
 pub use answer::{Aborted, Answer};
@@ -20,3 +21,4 @@ pub use connection::Payload;
 pub use fastwrap_clock::now_ns;
 pub use relay::{Relay, RelayError, Timeouts};
 pub use upstream::{Upstream, UpstreamError};
+pub use vital::vital;

@@ -1,7 +1,11 @@
 //! One request: fastwrap's own routes are answered here, everything else goes through the relay.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use fastwrap_core::error::Fault;
@@ -37,7 +41,8 @@ impl Service {
         }
         // hyper keeps the room of this future for as long as the connection lasts: what is large in it has room of its
         // own, given back as soon as the answer's head is there.
-        Ok(Box::pin(self.proxy(head, body)).await)
+        let answer = caught(Box::pin(self.proxy(head, body))).await;
+        Ok(answer.unwrap_or_else(|| refused(Fault::Internal.response())))
     }
 
     async fn proxy(&self, mut head: request::Parts, body: Incoming) -> Response<Download> {
@@ -78,6 +83,15 @@ impl Service {
             Download::Relayed(Box::new(Relayed { answer, transit, drain, failed: false }))
         })
     }
+}
+
+/// What `work` gives; `None` if it panics, which ends this request and nothing else.
+async fn caught<T>(mut work: Pin<Box<impl Future<Output = T>>>) -> Option<T> {
+    poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx).map(Some)))
+            .unwrap_or(Poll::Ready(None))
+    })
+    .await
 }
 
 /// An answer to a request that may not have been read to its end: the connection cannot be used again.

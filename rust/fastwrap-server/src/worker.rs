@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use fastwrap_relay::Relay;
+use fastwrap_relay::{Relay, vital};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -56,9 +56,8 @@ impl Server {
             let service =
                 Service { relay, own: Arc::clone(own), drain: Arc::clone(&drain), options };
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            let serve = move || {
-                let _ = runtime.block_on(listen(listener, Arc::new(service)));
-            };
+            let serve =
+                move || vital(|| runtime.block_on(listen(listener, Arc::new(service))).is_ok());
             workers.push(thread::Builder::new().name(format!("fastwrap-{at}")).spawn(serve)?);
         }
         Ok(Self { drain, workers: Mutex::new(workers) })
@@ -70,7 +69,7 @@ impl Server {
         let workers =
             std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
         for worker in workers {
-            // A panic ends one connection's task, never the thread.
+            // A panic ends one connection's task; one of the thread's own has ended the process.
             let _ = worker.join();
         }
     }

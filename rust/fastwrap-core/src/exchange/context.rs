@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -18,9 +18,10 @@ use crate::stream::Render;
 use crate::timeline::Timeline;
 use crate::upload::SharedReader;
 
-/// Time that chunks spent in fastwrap before the server took them; written by the server's side.
+/// Time that chunks spent in fastwrap before the server took them, and whether it failed; written by the server's side.
 #[derive(Debug, Default)]
 pub struct Transit {
+    failed: AtomicBool,
     sum_ns: AtomicU64,
     count: AtomicU64,
 }
@@ -30,6 +31,15 @@ impl Transit {
     pub fn handed_over(&self, read_ns: u64, now_ns: u64) {
         self.sum_ns.fetch_add(now_ns.saturating_sub(read_ns), Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The server's side broke: an exchange that is dropped from now on was not cancelled by its client.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
     }
 
     fn mean_ns(&self) -> Option<u64> {
