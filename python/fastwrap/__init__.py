@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from fastwrap._native import __version__
-from fastwrap.app import Application
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from fastwrap.errors import EngineError, FastwrapError, SettingsError
-from fastwrap.settings import Settings
+
+if TYPE_CHECKING:
+    from fastwrap._native import __version__
+    from fastwrap.app import Application
+    from fastwrap.settings import Settings
 
 __all__ = ["Application", "EngineError", "FastwrapError", "Settings", "SettingsError", "__version__"]
+
+#: Where the others are, which are loaded when they are asked for: who wants one of them does not wait for all.
+_MODULES = {"Application": "app", "Settings": "settings", "__version__": "_native"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -294,6 +294,7 @@ class Meter:
         max_header_bytes: int,
         max_inflight: int,
         counters_directory: str | PathLike[str] | None = None,
+        gate: str | PathLike[str] | None = None,
     ) -> Meter:
         """Start with nothing counted.
 
@@ -305,10 +306,11 @@ class Meter:
             max_header_bytes: Most bytes of request headers.
             max_inflight: Most requests in flight; 0 for any number.
             counters_directory: Shared by the workers of one server: each counts in a file of its own there.
+            gate: A file of :class:`fastwrap.gate.Gate`: requests are refused with 503 as long as it is shut.
 
         Raises:
             ValueError: If ``enrich`` names an unknown place.
-            OSError: If the counters' file cannot be made.
+            OSError: If the counters' file cannot be made, or the gate's.
         """
 
     @property
@@ -322,6 +324,10 @@ class Meter:
     @property
     def host_memory(self) -> Samples:
         """Where the memory of the engine's processes goes."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests go to the engine; False as long as the gate is shut."""
 
     def edges(self) -> Edges:
         """Return what wakes a sampler, for one more of them."""

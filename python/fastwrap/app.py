@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from fastwrap.departures import Message, Receive
+    from fastwrap.gate import Gate
     from fastwrap.relays.base import Exchange, Part, Relay
     from fastwrap.settings import Settings
 
@@ -37,11 +38,12 @@ class Application:
     Args:
         settings: What was asked for.
         counters_directory: Where the workers of one server count together; None for a server of one process.
+        gate: Before an engine that fastwrap itself started.
     """
 
-    def __init__(self, settings: Settings, counters_directory: str | None = None) -> None:
+    def __init__(self, settings: Settings, counters_directory: str | None = None, gate: Gate | None = None) -> None:
         self.settings = settings
-        self.sidecar = Sidecar(settings, counters_directory)
+        self.sidecar = Sidecar(settings, counters_directory, gate)
         self._departures = Departures()
         self._uploads = Uploads(settings.body_timeout)
         self._relay: Relay | None = None

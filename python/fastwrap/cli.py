@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import difflib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from fastwrap import _native, descriptors
 from fastwrap.bench import bench
 from fastwrap.errors import FastwrapError
-from fastwrap.options import SettingsCommand, settings_from, settings_options
+from fastwrap.options import SettingsCommand, names_of, settings_from, settings_options
+from fastwrap.run import run
+from fastwrap.settings import Settings
 from fastwrap.simulation import engine_options
-
-if TYPE_CHECKING:
-    from fastwrap.settings import Settings
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -23,6 +22,7 @@ _MAIN_EPILOG = """\b
 First steps:
   fastwrap demo                                     see it work
   fastwrap serve --upstream http://127.0.0.1:8000   stand before your engine
+  fastwrap run -- vllm serve Qwen/Qwen3-0.6B        start the engine, too
   fastwrap serve --help                             all options
 """
 
@@ -109,7 +109,7 @@ def demo(*, keep: bool, **engine: Any) -> None:
 @main.command(
     cls=SettingsCommand, epilog=_SERVE_EPILOG, short_help="Stand in front of an engine, and measure every request."
 )
-@settings_options()
+@settings_options(*names_of(Settings))
 def serve(**values: Any) -> None:
     """Stand in front of an engine, and add to every answer what it cost.
 
@@ -151,6 +151,9 @@ def _look_for_engine(settings: Settings) -> None:
     timer = threading.Timer(0.5, look)
     timer.daemon = True
     timer.start()
+
+
+main.add_command(run)
 
 
 @main.command(
@@ -197,8 +200,8 @@ def engine(host: str, port: int, **options: Any) -> None:
         raise click.UsageError(str(error)) from error
 
 
+main.add_command(bench)
+
+
 if __name__ == "__main__":
     sys.exit(main())
-
-
-main.add_command(bench)

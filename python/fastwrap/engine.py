@@ -45,16 +45,22 @@ class State:
 
 
 class Engine:
-    """Asks the engine, rarely, whoever wants to know."""
+    """Asks the engine, rarely, whoever wants to know.
 
-    def __init__(self, settings: Settings, meter: Meter) -> None:
+    Args:
+        settings: What was asked for.
+        meter: Whom to tell which kind it is.
+    """
+
+    def __init__(self, settings: Settings, meter: Meter | None = None) -> None:
         self._settings = settings
         self._meter = meter
         self._upstream: asyncio.Task[Upstream] | None = None
         #: The engine's own key, if it wants one.
         self.key = ""
         self._backend: Backend = backends.backend("openai" if settings.backend == "auto" else settings.backend)
-        self._backend.apply(meter)
+        if meter is not None:
+            self._backend.apply(meter)
         self._recognised = settings.backend != "auto"
         self._task: asyncio.Task[None] | None = None
         self._state: asyncio.Task[State] | None = None
@@ -85,10 +91,11 @@ class Engine:
         now = time.monotonic()
         if self._state is None or (self._state.done() and now - self._state_at > _STATE_SECONDS):
             self._state_at = now
-            self._state = asyncio.get_running_loop().create_task(self._ask_state())
+            self._state = asyncio.get_running_loop().create_task(self.ask_state())
         return await asyncio.shield(self._state)
 
-    async def _ask_state(self) -> State:
+    async def ask_state(self) -> State:
+        """Ask now whether the engine can serve."""
         try:
             reply = await self.get(self._backend.health_path)
         except EngineError as error:
@@ -106,7 +113,8 @@ class Engine:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, longest)
                 continue
-            self._backend.apply(self._meter)
+            if self._meter is not None:
+                self._backend.apply(self._meter)
             self._recognised = True
             _logger.info("the engine is %s", self._backend.name)
             return

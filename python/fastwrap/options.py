@@ -1,4 +1,4 @@
-"""Turns :class:`fastwrap.settings.Settings` into options of the command line, of the environment and of a TOML file."""
+"""Turns the settings into options of the command line, of the environment and of a TOML file."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import difflib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 from click.core import ParameterSource
 
 from fastwrap.errors import SettingsError
-from fastwrap.settings import Settings
+from fastwrap.settings import Settings, Supervision
 from fastwrap.simulation import flag
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ else:
 
 ENVIRONMENT_PREFIX = "FASTWRAP_"
 _CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
-_FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
-_HINTS = get_type_hints(Settings)
+_FIELDS = {field.name: field for group in (Settings, Supervision) for field in dataclasses.fields(group)}
+_HINTS = get_type_hints(Settings) | get_type_hints(Supervision)
+_S = TypeVar("_S", Settings, Supervision)
 _FILE = "fastwrap.options.file"
 #: What a TOML file must hold for a setting of this type; ``bool`` is no number here, though Python's is an ``int``.
 _TOML: dict[Any, tuple[tuple[type, ...], str]] = {
@@ -80,7 +81,7 @@ class SettingsCommand(click.Command):
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and isinstance(parameter, click.Option):
                 groups.setdefault(getattr(parameter, "group", SettingOption.group), []).append(record)
         width = max(len(term) for rows in groups.values() for term, _ in rows)
         for title, rows in groups.items():
@@ -155,8 +156,13 @@ def _option(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     )
 
 
+def names_of(settings: type[Settings | Supervision]) -> tuple[str, ...]:
+    """The names of these settings."""
+    return tuple(field.name for field in dataclasses.fields(settings))
+
+
 def settings_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command an option for each of these settings, or for all, and ``--config``."""
+    """Give a command an option for each of these settings, and ``--config``."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         config = click.option(
@@ -167,10 +173,10 @@ def settings_options(*names: str) -> Callable[[Callable[..., None]], Callable[..
             is_eager=True,
             expose_value=False,
             callback=_read_config,
-            help="A TOML file with any of the options of serve, written as max_body_bytes = 1048576.",
+            help="A TOML file with any of these options, written as max_body_bytes = 1048576.",
         )
         command = config(command)
-        for name in reversed(names or tuple(_FIELDS)):
+        for name in reversed(names):
             command = _option(name)(command)
         return command
 
@@ -184,8 +190,21 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
         click.UsageError: If a value cannot be used; says which, and where it came from.
     """
     _check_place(values)
+    return _made(Settings, values)
+
+
+def supervision_from(values: Mapping[str, Any]) -> Supervision:
+    """Return what is to be done with the engine's process, of a parsed command line.
+
+    Raises:
+        click.UsageError: As in :func:`settings_from`.
+    """
+    return _made(Supervision, values)
+
+
+def _made(settings: type[_S], values: Mapping[str, Any]) -> _S:
     try:
-        return Settings(**values)
+        return settings(**{name: values[name] for name in names_of(settings)})
     except SettingsError as error:
         if error.option == "upstream" and not values["upstream"]:
             raise click.UsageError(_NO_UPSTREAM) from error

@@ -5,6 +5,7 @@ This is the only module that imports psutil; its exceptions end here. It takes 5
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -16,6 +17,8 @@ import psutil  # noqa: TID251 (the one place)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from fastwrap.gate import Gate
 
 Reason = Literal["engine_remote", "process_not_found", "no_permission"]
 _UNIX = "unix:"
@@ -39,8 +42,8 @@ class ProcessesError(Exception):
         self.reason: Reason = reason
 
 
-def engine_processes(upstream: str) -> frozenset[int]:
-    """Return the PIDs of whoever listens at the engine's address, and of all its descendants.
+def engine_processes(upstream: str, gate: Gate | None = None) -> frozenset[int]:
+    """Return the PIDs of the engine that fastwrap started, else of whoever listens there, and of all descendants.
 
     So vLLM's EngineCore, SGLang's schedulers and Ollama's runners are among them, and the shell that started the engine
     is not. It looks at all open files of all processes, which takes 15 ms or, on a large machine, far more: call it
@@ -48,13 +51,25 @@ def engine_processes(upstream: str) -> frozenset[int]:
 
     Args:
         upstream: ``http://HOST:PORT``, ``https://HOST`` or ``unix:/PATH``.
+        gate: Says which process started the engine, if fastwrap did.
 
     Raises:
         ProcessesError: If the engine is on another machine (``engine_remote``), is not among the processes that can be
             seen from here, as in another container (``process_not_found``), or belongs to another user
             (``no_permission``).
     """
-    return frozenset(process.pid for process in _tree(_listeners(upstream)))
+    return frozenset(process.pid for process in _tree(_roots(upstream, gate)))
+
+
+def _roots(upstream: str, gate: Gate | None) -> list[psutil.Process]:
+    return _started(gate.engine_pid) if gate else _listeners(upstream)
+
+
+def _started(holder: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        if holder and (children := psutil.Process(holder).children()):
+            return children
+    raise ProcessesError("process_not_found", "the engine has not been started")
 
 
 def _listeners(upstream: str) -> list[psutil.Process]:
@@ -128,9 +143,10 @@ def _descendants(root: psutil.Process) -> list[psutil.Process]:
 class EngineMemory:
     """Reads the resident memory of the engine's processes; remembers which they are."""
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, gate: Gate | None = None) -> None:
         self._upstream = upstream
-        self._listeners: list[psutil.Process] = []
+        self._gate = gate
+        self._roots: list[psutil.Process] = []
         self._tree: set[psutil.Process] = set()
         self._look_at = 0.0
 
@@ -143,8 +159,8 @@ class EngineMemory:
         began = time.monotonic()
         if began < self._look_at:
             return
-        self._listeners = [one for one in self._listeners if one.is_running()] or _listeners(self._upstream)
-        self._tree = _tree(self._listeners)
+        self._roots = [one for one in self._roots if one.is_running()] or _roots(self._upstream, self._gate)
+        self._tree = _tree(self._roots)
         ended = time.monotonic()
         self._look_at = ended + max(_LOOK_SECONDS, _LOOK_COSTS * (ended - began))
 

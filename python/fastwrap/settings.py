@@ -1,4 +1,4 @@
-"""The settings of ``fastwrap serve``: one definition for the command line, ``FASTWRAP_*`` and the TOML file."""
+"""The settings of ``fastwrap serve`` and ``run``: one definition for command line, ``FASTWRAP_*`` and TOML file."""
 
 from __future__ import annotations
 
@@ -145,10 +145,7 @@ class Settings:
         for place in self.enrich_places:
             if place not in ENRICH_PLACES:
                 raise SettingsError("enrich", f"{place!r} is no place: use any of {', '.join(ENRICH_PLACES)}; or none")
-        for setting in fields(self):
-            value = getattr(self, setting.name)
-            if isinstance(value, (int, float)):
-                _check_range(setting.name, value, setting.metadata["least"], setting.metadata["most"])
+        _check_ranges(self)
 
     def _check_protection(self) -> None:
         for name in ("api_key_file", "upstream_api_key_file"):
@@ -217,6 +214,39 @@ def _check_certificate(certificate: str, key: str) -> None:
     except (ssl.SSLError, ValueError) as error:
         what = f"{certificate} and {key} cannot be used as a certificate and its private key, both PEM"
         raise SettingsError("tls_certificate", f"{what}: {getattr(error, 'reason', None) or error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supervision:
+    """What ``fastwrap run`` was asked to do with the engine that it starts; 0 seconds are no limit.
+
+    Raises:
+        SettingsError: If a value cannot be used; carries the setting's name.
+    """
+
+    restart: Literal["never", "on-failure"] = _option(
+        "Engine's process", "never", "Whether an engine that ends with an error is started again."
+    )
+    engine_log: str = _option(
+        "Engine's process", "", "File that the engine's output is appended to; else it is passed on.", "PATH"
+    )
+    start_timeout: float = _seconds(
+        0.0, "For the engine to get ready, else it is ended; 0: any time.", "Engine's process"
+    )
+    stop_timeout: float = _seconds(
+        15.0, "For the engine to end by itself, else it is killed; 0: any time.", "Engine's process"
+    )
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        _check_ranges(self)
+
+
+def _check_ranges(settings: Settings | Supervision) -> None:
+    for setting in fields(settings):
+        value = getattr(settings, setting.name)
+        if isinstance(value, (int, float)):
+            _check_range(setting.name, value, setting.metadata["least"], setting.metadata["most"])
 
 
 def _check_range(name: str, value: float, least: float, most: float) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fastwrap._native import HeaderList, Headers
+    from fastwrap.gate import Gate
     from fastwrap.settings import Settings
     from fastwrap.watch import Watch
 
@@ -35,9 +36,10 @@ class Sidecar:
     Args:
         settings: What was asked for.
         counters_directory: Where the worker processes of one server count together; None for a single process.
+        gate: Who started the engine says there whether it can serve, and which processes it is; None if nobody did.
     """
 
-    def __init__(self, settings: Settings, counters_directory: str | None = None) -> None:
+    def __init__(self, settings: Settings, counters_directory: str | None = None, gate: Gate | None = None) -> None:
         self.settings = settings
         self.meter = Meter(
             enrich=settings.enrich,
@@ -47,6 +49,7 @@ class Sidecar:
             max_header_bytes=settings.max_header_bytes,
             max_inflight=settings.max_inflight,
             counters_directory=counters_directory,
+            gate=gate.path if gate else None,
         )
         self.engine = Engine(settings, self.meter)
         if settings.cors_origins:
@@ -55,16 +58,17 @@ class Sidecar:
         for file in self._key_files:
             file.look()
         self._following: asyncio.Task[None] | None = None
+        self._gate = gate
         self._sampler: gpu.GpuSampler | None = None
         self._watch: Watch | None = None
 
     def start(self) -> None:
         """Begin to sample and to find out what the engine is; on the running event loop."""
         selection = gpu.Selection(self.settings.gpu_devices, self.settings.upstream)
-        processes = partial(_engine_processes, self.settings.upstream)
+        processes = partial(_engine_processes, self.settings.upstream, self._gate)
         self._sampler = gpu.start_sampler(self.settings.gpu, self.meter.gpu, selection, processes)
         self.engine.start()
-        self._watch = start_watch(self.settings, self.meter, self.engine)
+        self._watch = start_watch(self.settings, self.meter, self.engine, self._gate)
         if self._key_files:
             self._following = asyncio.get_running_loop().create_task(keys.follow(self._key_files))
 
@@ -114,20 +118,24 @@ class Sidecar:
         if path == "/-/healthy":
             return 200, _JSON, json.dumps({"status": "ok"}).encode()
         if path == "/-/ready":
-            state = await self.engine.state()
-            body = {"status": "ok" if state.ready else "waiting", "backend": state.backend, "engine": state.detail}
-            return 200 if state.ready else 503, _JSON, json.dumps(body).encode()
+            return await self._readiness()
         if path == "/-/metrics":
             content_type, text = metrics.exposition(self.meter)
             return 200, content_type.encode(), text
         message = f"fastwrap has no route {path}: there are /-/healthy, /-/ready and /-/metrics."
         return 404, _JSON, _error("not_found", message)
 
+    async def _readiness(self) -> tuple[int, bytes, bytes]:
+        state = await self.engine.state()
+        status = "starting" if not self.meter.is_open else "ok" if state.ready else "waiting"
+        body = {"status": status, "backend": state.backend, "engine": state.detail}
+        return 200 if status == "ok" else 503, _JSON, json.dumps(body).encode()
 
-def _engine_processes(upstream: str) -> frozenset[int]:
+
+def _engine_processes(upstream: str, gate: Gate | None) -> frozenset[int]:
     from fastwrap.processes import engine_processes  # noqa: PLC0415 (psutil: in the sampler's thread, where there is a GPU)
 
-    return engine_processes(upstream)
+    return engine_processes(upstream, gate)
 
 
 def _error(code: str, message: str, kind: str = "invalid_request_error") -> bytes:

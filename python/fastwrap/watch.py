@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastwrap._native import Edges, Meter, Samples
     from fastwrap.backends.base import Backend
     from fastwrap.engine import Engine
+    from fastwrap.gate import Gate
     from fastwrap.processes import EngineMemory
     from fastwrap.settings import Settings
     from fastwrap.upstream import Reply
@@ -134,9 +135,10 @@ class MemorySampler:
 
     idle_ns = _IDLE_NS
 
-    def __init__(self, samples: Samples, upstream: str) -> None:
+    def __init__(self, samples: Samples, upstream: str, gate: Gate | None) -> None:
         self.samples = samples
         self._upstream = upstream
+        self._gate = gate
         self._memory: EngineMemory | None = None
         self._reason = ""
 
@@ -163,7 +165,7 @@ class MemorySampler:
         except ImportError as error:  # a system that psutil does not know
             raise _RefusedError("not_supported", error) from error
         if self._memory is None:
-            self._memory = processes.EngineMemory(self._upstream)
+            self._memory = processes.EngineMemory(self._upstream, self._gate)
         try:
             self._memory.look()
             began_ns = now_ns()
@@ -176,9 +178,10 @@ class MemorySampler:
 class Watch:
     """The thread that samples, or lets sample, whatever is due."""
 
-    def __init__(self, settings: Settings, meter: Meter, engine: Engine) -> None:
+    def __init__(self, settings: Settings, meter: Meter, engine: Engine, gate: Gate | None) -> None:
         self._edges: Edges = meter.edges()
-        self._samplers = (GaugeSampler(meter.gauges, engine), MemorySampler(meter.host_memory, settings.upstream))
+        memory = MemorySampler(meter.host_memory, settings.upstream, gate)
+        self._samplers = (GaugeSampler(meter.gauges, engine), memory)
         self._loop = asyncio.get_running_loop()
         self._edge_ns = 0
         self._question: asyncio.Task[None] | None = None
@@ -243,13 +246,13 @@ class Watch:
             self._edge_ns = now_ns()
 
 
-def start_watch(settings: Settings, meter: Meter, engine: Engine) -> Watch | None:
+def start_watch(settings: Settings, meter: Meter, engine: Engine, gate: Gate | None) -> Watch | None:
     """Start sampling what can be read ("auto") or nothing ("off"); never raises, never waits."""
     if settings.engine_samples == "off":
         for samples in (meter.gauges, meter.host_memory):
             samples.unavailable("disabled")
         return None
-    watch = Watch(settings, meter, engine)
+    watch = Watch(settings, meter, engine, gate)
     try:
         watch.start()
     except RuntimeError as error:  # no more threads

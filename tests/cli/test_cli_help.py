@@ -12,7 +12,7 @@ from fastwrap import __version__
 from fastwrap.settings import Settings
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-COMMANDS = ("demo", "serve", "doctor", "engine", "bench")
+COMMANDS = ("demo", "serve", "run", "doctor", "engine", "bench")
 
 
 def test_main_help_names_the_commands_in_the_order_to_try_them(run: Run) -> None:

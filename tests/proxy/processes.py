@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,7 +20,8 @@ from proxy.client import Headers, ask
 COMMAND = str(Path(sys.executable).with_name("fastwrap"))
 #: A failing test ends after this; a passing one never waits for it.
 DEADLINE_S = 20.0
-_ADDRESS = re.compile(r" on ((?:https?://|unix:)\S+)")
+#: Not of an engine that `fastwrap run` started.
+_ADDRESS = re.compile(r"^(?!engine \|).* on ((?:https?://|unix:)\S+)")
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE_S) -> None:
@@ -35,13 +36,14 @@ def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE_
 class Process:
     """A running `fastwrap` command that listens."""
 
-    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, command: str, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+        place = () if "--uds" in arguments else ("--port", "0")
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FASTWRAP_")}
         self.lines: list[str] = []
         self._listening = threading.Event()
         self.url = ""
         self.process = subprocess.Popen(
-            [COMMAND, *arguments, *(() if "--uds" in arguments else ("--port", "0"))],
+            [COMMAND, command, *place, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -50,7 +52,7 @@ class Process:
         )
         threading.Thread(target=self._read, daemon=True).start()
         self._listening.wait(DEADLINE_S)
-        assert self.url, f"{arguments} did not start:\n{self.log}"
+        assert self.url, f"{command} {arguments} did not start:\n{self.log}"
 
     @property
     def log(self) -> str:
@@ -110,7 +112,10 @@ class Proxy(Process):
     headers: Headers = ()
 
     def __init__(self, upstream: str, *options: str, env: Mapping[str, str] | None = None) -> None:
-        super().__init__("serve", "--upstream", upstream, "--gpu", "off", "--grace", "1", *options, env=env)
+        self._begin("serve", "--upstream", upstream, *options, env=env)
+
+    def _begin(self, command: str, *arguments: str, env: Mapping[str, str] | None) -> None:
+        super().__init__(command, "--gpu", "off", "--grace", "1", *arguments, env=env)
         try:
             until(self._serves, "the first answer")
         except AssertionError:
@@ -157,3 +162,10 @@ class Proxy(Process):
         )
         assert self.outcomes(operation) == wanted
         until(lambda: self.in_flight == 0, "nothing in flight")
+
+
+class Run(Proxy):
+    """A running `fastwrap run`."""
+
+    def __init__(self, engine: Sequence[str], *options: str, env: Mapping[str, str] | None = None) -> None:
+        self._begin("run", *options, "--", *engine, env=env)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import signal
@@ -16,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastwrap._native import AnswerAborted
+from fastwrap.holder import end_with_parent
 from fastwrap.servers.base import LOG_FORMAT, claim, configure_logging
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastwrap.app import Application
+    from fastwrap.gate import Gate
     from fastwrap.servers.base import Address
     from fastwrap.settings import Settings
 
@@ -52,27 +53,17 @@ _LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["aborts"]}},
     "loggers": {"_granian": {"handlers": ["console"], "propagate": False}},
 }
-#: ``PR_SET_PDEATHSIG`` of Linux' prctl(2).
-_SIGNAL_AT_PARENTS_DEATH = 1
 _LONGEST_START_SECONDS = 30.0
 _LONGEST_SLEEP_SECONDS = 0.5
 
 
-def _load(settings: Settings, counters_directory: str | None, parent: int) -> Application:
+def _load(settings: Settings, counters_directory: str | None, gate: Gate | None, parent: int) -> Application:
     """Make the application, inside a worker."""
     from fastwrap.app import Application  # noqa: PLC0415
 
-    _end_with_parent(parent)
+    end_with_parent(parent, signal.SIGTERM)  # one that outlives a server that was killed would hold the port, unseen
     configure_logging(settings)
-    return Application(settings, counters_directory)
-
-
-def _end_with_parent(parent: int) -> None:
-    """Let no worker outlive a server that was killed: it would hold the port, unseen."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SIGNAL_AT_PARENTS_DEATH, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before the call above
-            os.kill(os.getpid(), signal.SIGTERM)
+    return Application(settings, counters_directory, gate)
 
 
 class _Wakening(threading.Event):
@@ -107,12 +98,13 @@ class _Wakening(threading.Event):
                 return
 
 
-def serve(settings: Settings, on_start: Callable[[str], None]) -> None:
+def serve(settings: Settings, on_start: Callable[[str], None], gate: Gate | None = None) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
         settings: What was asked for.
         on_start: Called with where it listens, when it serves.
+        gate: Before an engine that fastwrap itself started.
 
     Raises:
         PortError: If the address cannot be listened on.
@@ -156,4 +148,4 @@ def serve(settings: Settings, on_start: Callable[[str], None]) -> None:
 
         server.main_loop_interrupt = _Wakening(address, on_start, on_wake)
         counters_directory = directory if settings.workers > 1 else None
-        server.serve(target_loader=partial(_load, settings, counters_directory, os.getpid()), wrap_loader=False)
+        server.serve(target_loader=partial(_load, settings, counters_directory, gate, os.getpid()), wrap_loader=False)

@@ -14,29 +14,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastwrap._native import HeaderList
+    from fastwrap.gate import Gate
     from fastwrap.settings import Settings
 
 
-def serve(settings: Settings, on_start: Callable[[str], None]) -> None:
+def serve(settings: Settings, on_start: Callable[[str], None], gate: Gate | None = None) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
         settings: What was asked for.
         on_start: Called with where it listens, when it serves.
+        gate: Before an engine that fastwrap itself started.
 
     Raises:
         PortError: If the address cannot be listened on.
     """
     configure_logging(settings)
-    asyncio.run(_serve(settings, claim(settings), on_start))
+    asyncio.run(_serve(Sidecar(settings, gate=gate), claim(settings), on_start))
 
 
-async def _serve(settings: Settings, address: Address, on_start: Callable[[str], None]) -> None:
+async def _serve(sidecar: Sidecar, address: Address, on_start: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    sidecar = Sidecar(settings)
+    settings = sidecar.settings
     answering: set[asyncio.Task[None]] = set()
 
     async def reply_to(method: str, path: str, headers: HeaderList, reply: Reply) -> None:

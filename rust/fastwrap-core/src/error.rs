@@ -36,6 +36,8 @@ pub enum Fault {
     Overloaded,
     /// The request carries no key that is accepted.
     InvalidApiKey,
+    /// fastwrap has started the engine, which cannot serve yet, or again.
+    Starting,
     /// The request cannot be passed on: its method, target or headers are malformed.
     BadRequest,
     /// The client did not send its body in time.
@@ -70,6 +72,7 @@ impl Fault {
         Self::HeadersTooLarge,
         Self::Overloaded,
         Self::InvalidApiKey,
+        Self::Starting,
         Self::BadRequest,
         Self::BodyTimeout,
         Self::ClientLeft,
@@ -88,7 +91,7 @@ impl Fault {
             | Self::TotalTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Overloaded | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Starting | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::InvalidApiKey => StatusCode::UNAUTHORIZED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BadRequest | Self::ClientLeft => StatusCode::BAD_REQUEST,
@@ -112,6 +115,7 @@ impl Fault {
             Self::Overloaded => "overloaded",
             // OpenAI's own word.
             Self::InvalidApiKey => "invalid_api_key",
+            Self::Starting => "engine_starting",
             Self::BadRequest => "bad_request",
             Self::BodyTimeout => "body_timeout",
             Self::ClientLeft => "client_left",
@@ -159,6 +163,7 @@ impl Fault {
             Self::InvalidApiKey => {
                 "The request carries no key that is accepted here: send Authorization: Bearer KEY, or x-api-key: KEY."
             }
+            Self::Starting => "The engine is starting, and cannot serve yet. Try again later.",
             Self::BadRequest => {
                 "The request cannot be passed on: its method, target or headers are malformed."
             }
@@ -185,7 +190,7 @@ impl Fault {
             | Self::IdleTimeout
             | Self::TotalTimeout => "timeout_error",
             Self::Unreachable | Self::EngineClosed | Self::NotAssembled => "upstream_error",
-            Self::Internal | Self::Stopping => "server_error",
+            Self::Internal | Self::Starting | Self::Stopping => "server_error",
         }
     }
 
@@ -211,6 +216,16 @@ impl Fault {
         })
     }
 
+    /// After how many seconds it is worth to try again.
+    fn retry_after(self) -> Option<&'static str> {
+        match self {
+            Self::Overloaded => Some("1"),
+            // Models take minutes to load; a client that waits longer would miss the end of it by as much.
+            Self::Starting => Some("5"),
+            _ => None,
+        }
+    }
+
     /// The error as a whole answer.
     #[must_use]
     pub fn response(self) -> Response<Bytes> {
@@ -218,8 +233,8 @@ impl Fault {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        if self == Self::Overloaded {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         if self.kind() == CLIENTS_FAULT {
             // What comes next may be the rest of this request, or what was hidden in it.

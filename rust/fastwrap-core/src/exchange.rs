@@ -161,7 +161,9 @@ impl Exchange {
 
     fn over_limit(&self, request_headers: &HeaderMap, in_flight: u64) -> Option<Fault> {
         let settings = &self.context.meter.settings;
-        if headers::body_bytes(request_headers)
+        if !self.context.meter.is_open() {
+            Some(Fault::Starting)
+        } else if headers::body_bytes(request_headers)
             .is_some_and(|length| length > settings.max_body_bytes)
         {
             Some(Fault::BodyTooLarge)

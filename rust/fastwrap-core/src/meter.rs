@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::counters::Counters;
+use crate::counters::{Cells, Counters};
 use crate::enrich::Enrich;
 use crate::gpu::GpuLog;
 use crate::guard::Guard;
@@ -63,6 +63,8 @@ pub struct Meter {
     pub counters: Counters,
     /// Who may ask.
     pub guard: Guard,
+    /// Its first cell is 0 as long as the engine cannot serve.
+    gate: Option<Box<dyn Cells>>,
     profile: RwLock<Arc<Profile>>,
     /// The engine's JSON turned out to have another form than its profile says.
     other_form: AtomicBool,
@@ -92,6 +94,7 @@ impl Meter {
             settings,
             counters,
             guard: Guard::default(),
+            gate: None,
             profile: RwLock::default(),
             other_form: AtomicBool::new(false),
             gpu: Mutex::default(),
@@ -100,6 +103,19 @@ impl Meter {
             in_flight: Mutex::default(),
             onlookers: RwLock::default(),
         }
+    }
+
+    /// Refuses requests as long as the first of these cells is 0: whoever started the engine keeps it.
+    #[must_use]
+    pub fn behind(self, gate: Box<dyn Cells>) -> Self {
+        Self { gate: Some(gate), ..self }
+    }
+
+    /// Whether the engine can serve, as far as whoever started it knows.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        let cell = |gate: &dyn Cells| gate.cells().first().map(|cell| cell.load(Ordering::Relaxed));
+        self.gate.as_deref().is_none_or(|gate| cell(gate) != Some(0))
     }
 
     /// What is known of the engine.

@@ -55,7 +55,7 @@ fn to_json_form(row: JsonFormRow) -> PyResult<JsonForm> {
 #[pymethods]
 impl Meter {
     #[new]
-    #[pyo3(signature = (*, enrich, stall_ns, json_as_stream, max_body_bytes, max_header_bytes, max_inflight, counters_directory=None))]
+    #[pyo3(signature = (*, enrich, stall_ns, json_as_stream, max_body_bytes, max_header_bytes, max_inflight, counters_directory=None, gate=None))]
     #[allow(clippy::too_many_arguments)] // keyword-only in Python
     fn new(
         py: Python<'_>,
@@ -66,6 +66,7 @@ impl Meter {
         max_header_bytes: u64,
         max_inflight: u64,
         counters_directory: Option<PathBuf>,
+        gate: Option<PathBuf>,
     ) -> PyResult<Self> {
         let enrich = enrich.parse().map_err(PyValueError::new_err)?;
         let settings = Settings {
@@ -80,7 +81,11 @@ impl Meter {
             Some(directory) => cells::open(directory)?,
             None => private_cells(),
         };
-        let core = Arc::new(CoreMeter::new(settings, Counters::new(cells)));
+        let mut core = CoreMeter::new(settings, Counters::new(cells));
+        if let Some(path) = gate {
+            core = core.behind(cells::map(&path, 1)?);
+        }
+        let core = Arc::new(core);
         if let Some(directory) = &counters_directory {
             core.gauges().share(cells::open_board(directory, "gauges")?);
             core.host_memory().share(cells::open_board(directory, "host_memory")?);
@@ -102,6 +107,11 @@ impl Meter {
     #[getter]
     fn host_memory(&self) -> Samples {
         Samples::new(Arc::clone(&self.core), CoreMeter::host_memory)
+    }
+
+    #[getter]
+    fn is_open(&self) -> bool {
+        self.core.is_open()
     }
 
     fn edges(&self) -> Edges {

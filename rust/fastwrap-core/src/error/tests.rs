@@ -27,8 +27,9 @@ fn answers_are_openai_errors_with_their_exact_length() {
 }
 
 #[test]
-fn an_overloaded_client_is_told_when_to_come_back() {
+fn a_client_that_comes_too_early_is_told_when_to_come_back() {
     assert_eq!(Fault::Overloaded.response().headers()["retry-after"], "1");
+    assert_eq!(Fault::Starting.response().headers()["retry-after"], "5");
 }
 
 #[test]

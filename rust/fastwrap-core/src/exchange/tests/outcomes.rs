@@ -1,6 +1,9 @@
 //! How a request ends, and that it is counted once.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::*;
+use crate::counters::Cells;
 
 #[test]
 fn errors_of_the_engine_pass_and_count_as_errors() {
@@ -298,5 +301,26 @@ fn an_answer_that_is_not_read_says_so() {
         let block = recorded(&mut exchange, Outcome::Complete);
         assert_eq!(block["latency_ms"], 8.0);
         assert_eq!(reasons(&block, &["ttft_ms", "chunks", "prompt_tokens"]), ["not_read"; 3]);
+    }
+}
+
+#[test]
+fn nothing_begins_before_the_gate_is_open() {
+    struct Gate(Arc<[AtomicU64; 1]>);
+    impl Cells for Gate {
+        fn cells(&self) -> &[AtomicU64] {
+            &self.0[..]
+        }
+    }
+    let cells = Arc::new([AtomicU64::new(0)]);
+    let meter = Arc::into_inner(meter("body")).unwrap();
+    let meter = Arc::new(meter.behind(Box::new(Gate(Arc::clone(&cells)))));
+    for (open, refused) in [(0, 1), (1, 1), (0, 2)] {
+        cells[0].store(open, Ordering::Relaxed);
+        assert_eq!(meter.is_open(), open == 1);
+        let begun = begin(&meter, CHAT, &[]);
+        assert_eq!(begun.err(), (open == 0).then_some(Fault::Starting));
+        assert_eq!(outcomes(&meter, CHAT)[1], refused);
+        assert_eq!(meter.in_flight(), 0);
     }
 }
