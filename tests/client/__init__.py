@@ -1,0 +1,1 @@
+"""fastwrap for Python clients."""
