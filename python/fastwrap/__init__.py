@@ -10,12 +10,28 @@ from fastwrap.errors import EngineError, FastwrapError, SettingsError
 if TYPE_CHECKING:
     from fastwrap._native import __version__
     from fastwrap.app import Application
+    from fastwrap.environment import InferenceEnv, InferenceServerWrapper
     from fastwrap.settings import Settings
 
-__all__ = ["Application", "EngineError", "FastwrapError", "Settings", "SettingsError", "__version__"]
+__all__ = [
+    "Application",
+    "EngineError",
+    "FastwrapError",
+    "InferenceEnv",
+    "InferenceServerWrapper",
+    "Settings",
+    "SettingsError",
+    "__version__",
+]
 
 #: Where the others are, which are loaded when they are asked for: who wants one of them does not wait for all.
-_MODULES = {"Application": "app", "Settings": "settings", "__version__": "_native"}
+_MODULES = {
+    "Application": "app",
+    "InferenceEnv": "environment",
+    "InferenceServerWrapper": "environment",
+    "Settings": "settings",
+    "__version__": "_native",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
 STOP_WITHIN_S = 15.0
 #: That an engine's log tells the name of its model.
 MODEL = "engine | model: "
+READY = "fastwrap: the engine is ready after"
+READY_WITHIN_S = 240.0  # beside whatever else the machine has to do
 
 
 @pytest.fixture(params=chosen(), ids=lambda kind: kind.name)
@@ -53,8 +55,8 @@ def running(kind: Kind, request: pytest.FixtureRequest) -> Iterator[Run]:
 
 def test_it_is_started_and_ended(kind: Kind, running: Run) -> None:
     assert post(running.url).error["code"] == "engine_starting"
-    until(lambda: ask(running.url, "GET", "/-/ready").status == 200, "the engine has loaded", kind.ready_within_s)
-    assert "fastwrap: the engine is ready after" in running.log
+    until(lambda: READY in running.log or running.process.poll() is not None, "the engine has loaded", READY_WITHIN_S)
+    assert ask(running.url, "GET", "/-/ready").status == 200, running.log
     model = kind.model or next(line.removeprefix(MODEL).strip() for line in running.lines if line.startswith(MODEL))
     body = {"model": model, "messages": requests.USER, **requests.LIMITS, "stream": True}
     block = wire.answer_events(wire.ask(running.url, requests.CHAT, body))[1]
