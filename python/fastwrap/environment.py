@@ -62,8 +62,8 @@ class InferenceEnv:
 
     def __init__(
         self,
-        *,
         engine: Sequence[str] = (),
+        *,
         upstream: str = "",
         start_timeout: float = 600.0,
         api_key: str = _NO_KEY,
