@@ -65,7 +65,7 @@ def finish() -> Finish:
 
     def run(engine: tuple[str, ...], *options: str) -> subprocess.CompletedProcess[str]:
         command = [COMMAND, "run", "--server", "native", "--gpu", "off", "--port", "0", *options, "--", *engine]
-        return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+        return subprocess.run(command, capture_output=True, encoding="latin-1", timeout=DEADLINE_S, check=False)
 
     return run
 

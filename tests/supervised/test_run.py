@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from proxy.client import ask, post, stream_open
-from proxy.processes import DEADLINE_S, Run, until
+from proxy.processes import COMMAND, DEADLINE_S, Run, until
 from supervised.conftest import Finish, Start, alive
 
 
@@ -96,6 +97,34 @@ def test_an_engine_that_does_not_get_ready_is_ended(finish: Finish, upstream: tu
     assert done.returncode == 1, "it is a failure, however the engine ends"
 
 
+def test_its_options_may_stand_in_a_file(finish: Finish, upstream: tuple[str, ...], tmp_path: Path) -> None:
+    config = tmp_path / "fastwrap.toml"
+    config.write_text(f'start_timeout = 0.5\nengine_log = "{tmp_path}/log"\nmax_inflight = 7\n')
+    done = finish(("sh", "-c", "echo out; exec sleep 1000"), *upstream, "--config", str(config))
+    assert "not ready in 0.5 s" in done.stderr
+    assert (tmp_path / "log").read_text() == "out\n"
+
+
+def test_it_says_what_it_waits_for(start: Start, upstream: tuple[str, ...]) -> None:
+    running = start(("sleep", "1000"), *upstream)
+    until(lambda: f"waiting for openai at {upstream[1]}: 10 s (engine_unreachable)" in running.log, "10 s have passed")
+
+
+def test_an_engine_lives_on_when_nobody_reads_its_output(upstream: tuple[str, ...], tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    script = f"while :; do echo line; echo line >&2; : > {mark}; sleep 0.01; done"
+    command = [COMMAND, "run", "--gpu", "off", "--server", "native", "--port", "0", *upstream, "--", "sh", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        assert any(b"engine | line" in line for line in process.stdout)
+        process.stdout.close()
+        for _ in range(20):
+            mark.unlink(missing_ok=True)
+            until(mark.exists, "the engine goes on")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_S) == 143
+
+
 def test_an_engine_that_dies_ends_fastwrap(start: Start, engine: tuple[str, ...]) -> None:
     running = start(engine)
     until(lambda: is_ready(running), "the engine is ready")
@@ -177,10 +206,10 @@ def test_the_engine_gets_the_signal_that_was_sent(
 
 
 def test_its_output_is_passed_on_line_by_line(finish: Finish, upstream: tuple[str, ...]) -> None:
-    done = finish(("sh", "-c", r"printf 'out\nrest'; printf '10 %%\r20 %%\nbad \377\n' >&2"), *upstream)
+    done = finish(("sh", "-c", r"printf 'out\nrest'; printf '10 %%\r20 %%\nany byte \377\n' >&2"), *upstream)
     assert done.stdout == "engine | out\nengine | rest\n"
     lines = [line for line in done.stderr.splitlines() if line.startswith("engine | ")]
-    assert lines == ["engine | 10 %", "engine | 20 %", "engine | bad \ufffd"]
+    assert lines == ["engine | 10 %", "engine | 20 %", "engine | any byte \u00ff"]
 
 
 def test_its_output_may_go_to_a_file(finish: Finish, upstream: tuple[str, ...], tmp_path: Path) -> None:

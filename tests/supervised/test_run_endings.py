@@ -70,6 +70,18 @@ def test_the_holder_is_killed(running: Run, family: Family) -> None:
     assert all_end(running, family) == 137
 
 
+def test_all_of_fastwrap_is_killed_at_once(start: Start, upstream: tuple[str, ...]) -> None:
+    """The kernel ends the engine then."""
+    running = start(("sleep", "1000"), *upstream)
+    until(lambda: children_of(holder_of(running)), "the engine runs")
+    pids = running.pids
+    ours = holder_of(running), proxy_of(running), running.process.pid
+    for pid in ours:
+        os.kill(pid, signal.SIGKILL)
+    running.process.wait(DEADLINE_S)
+    until(lambda: not any(map(alive, pids)), "all processes have ended")
+
+
 def test_the_engine_ends_and_leaves_its_children(start: Start, family: Family, upstream: tuple[str, ...]) -> None:
     running = start(("sh", "-c", f"trap 'exit 0' USR1; {family.script} while :; do sleep 0.05; done"), *upstream)
     until(lambda: len(family.pids) == 2, "the engine's children run")

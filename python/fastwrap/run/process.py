@@ -134,8 +134,13 @@ def _log(path: str) -> list[int]:
 
 
 def _pass_on(descriptor: int, stream: TextIO) -> None:
-    """Write each line with a prefix; a carriage return ends one too, as of a progress bar."""
-    with open(descriptor, encoding="utf-8", errors="replace") as lines, contextlib.suppress(OSError, ValueError):
+    """Write each line with a prefix, whatever its bytes; a carriage return ends one too, as of a progress bar.
+
+    It reads on where nobody takes what it writes: that is no reason for the engine to end.
+    """
+    with open(descriptor, encoding="latin-1") as lines:  # of which every byte is a character
         for line in iter(partial(lines.readline, _LINE_CHARACTERS), ""):
-            stream.write(f"{PREFIX}{line.rstrip()}\n")
-            stream.flush()
+            with contextlib.suppress(OSError, ValueError):
+                text = line.removesuffix("\n")  # and no other character that latin-1 calls a space
+                stream.buffer.write(f"{PREFIX}{text}\n".encode("latin-1"))
+                stream.flush()

@@ -32,8 +32,9 @@ _BACK_OFF_SECONDS = (1.0, 60.0)
 
 
 def say(text: str) -> None:
-    """Tell the operator."""
-    click.echo(f"fastwrap: {text}", err=True)
+    """Tell the operator, if anybody listens."""
+    with contextlib.suppress(OSError):
+        click.echo(f"fastwrap: {text}", err=True)
 
 
 class Supervisor:
