@@ -12,6 +12,7 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from fastwrap._native import AnswerAborted
@@ -61,6 +62,8 @@ def _load(settings: Settings, counters_directory: str | None, gate: Gate | None,
     """Make the application, inside a worker."""
     from fastwrap.app import Application  # noqa: PLC0415
 
+    for number in (signal.SIGTERM, signal.SIGINT):  # until Granian takes them: the server's handlers came with the fork
+        signal.signal(number, signal.SIG_DFL)
     end_with_parent(parent, signal.SIGTERM)  # one that outlives a server that was killed would hold the port, unseen
     configure_logging(settings)
     return Application(settings, counters_directory, gate)
@@ -72,6 +75,9 @@ class _Wakening(threading.Event):
     It says when they accept connections, which Granian does not tell: here and not in a thread, for a worker that is
     forked while a thread imports something waits for that import for ever. And it wakes now and then: Python handles
     a signal in the main thread only, and sleeps on if the kernel gave it to another one.
+
+    It is set by handlers of signals, which may interrupt its waiting at any moment: an event's own lock would be held
+    by whom it interrupts then, for ever.
     """
 
     def __init__(self, address: Address, on_start: Callable[[str], None], on_wake: Callable[[], None]) -> None:
@@ -79,12 +85,30 @@ class _Wakening(threading.Event):
         self._address = address
         self._on_start: Callable[[str], None] | None = on_start
         self._on_wake = on_wake
+        self._is_set = False
+        self._wakes: SimpleQueue[None] = SimpleQueue()  # which a handler may put to while its own thread gets
+
+    def set(self) -> None:
+        self._is_set = True
+        self._wakes.put(None)
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def _sleep(self, seconds: float) -> bool:
+        if not self._is_set:
+            with contextlib.suppress(Empty):
+                self._wakes.get(timeout=seconds)
+        return self._is_set
 
     def wait(self, timeout: float | None = None) -> bool:
         if self._on_start is not None:
             self._announce(self._on_start)
             self._on_start = None
-        while not super().wait(_LONGEST_SLEEP_SECONDS if timeout is None else timeout):
+        while not self._sleep(_LONGEST_SLEEP_SECONDS if timeout is None else timeout):
             if timeout is not None:
                 return False
         self._on_wake()
@@ -92,7 +116,7 @@ class _Wakening(threading.Event):
 
     def _announce(self, on_start: Callable[[str], None]) -> None:
         deadline = time.monotonic() + _LONGEST_START_SECONDS
-        while time.monotonic() < deadline and not super().wait(0.005):
+        while time.monotonic() < deadline and not self._sleep(0.005):
             with contextlib.suppress(OSError), self._address.connect(1.0):
                 on_start(str(self._address))
                 return
