@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Gate:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, stat.S_IRUSR | stat.S_IWUSR)
         try:
             os.ftruncate(descriptor, 2 * _CELL_BYTES)
+            if sys.platform == "linux":  # a page that there is no room for would end the process when it is written to
+                os.posix_fallocate(descriptor, 0, 2 * _CELL_BYTES)
             self._cells = memoryview(mmap.mmap(descriptor, 2 * _CELL_BYTES)).cast("Q")
         finally:
             os.close(descriptor)
