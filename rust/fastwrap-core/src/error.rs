@@ -60,7 +60,7 @@ impl std::error::Error for Fault {}
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Unreachable,
         Self::ConnectTimeout,
         Self::EngineClosed,

@@ -319,7 +319,8 @@ fn nothing_begins_before_the_gate_is_open() {
         cells[0].store(open, Ordering::Relaxed);
         assert_eq!(meter.is_open(), open == 1);
         let begun = begin(&meter, CHAT, &[]);
-        assert_eq!(begun.err(), (open == 0).then_some(Fault::Starting));
+        let status = begun.err().map(|answer| answer.status());
+        assert_eq!(status, (open == 0).then_some(Fault::Starting.status()));
         assert_eq!(outcomes(&meter, CHAT)[1], refused);
         assert_eq!(meter.in_flight(), 0);
     }
