@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
-from proxy.client import ask, post, stream
+from proxy.client import ask, post, stream_open
 from proxy.conftest import Serve
 from proxy.processes import Proxy, until
-from proxy.scripted import ScriptedEngine
+from proxy.scripted import ScriptedEngine, Turn, chat_events
 
 
 def test_healthy_says_that_fastwrap_serves(proxy: Proxy) -> None:
@@ -45,10 +47,23 @@ def test_ready_follows_the_engine(serve: Serve) -> None:
     engine.close()
 
 
-def test_metrics_are_prometheus_text(proxy: Proxy) -> None:
+def test_metrics_are_prometheus_text(proxy: Proxy, engine: ScriptedEngine) -> None:
+    def in_two_reads(turn: Turn) -> None:  # all in one read tell no time per token
+        turn.begin_stream()
+        first, *rest = chat_events(turn.request)[1:]
+        turn.chunk(first)
+        go.wait(20)
+        turn.chunk(b"".join(rest))
+        turn.end()
+
+    go = threading.Event()
     with proxy.counts("complete", requests=2):
         post(proxy.url)
-        stream(proxy.url)
+        engine.use(in_two_reads)
+        call = stream_open(proxy.url)
+        call.read_until(b'"a"')
+        go.set()
+        call.answer()
     assert (ask(proxy.url, "GET", "/-/metrics").header("content-type") or "").startswith("text/plain; version=")
     samples = proxy.scrape()
     assert samples["fastwrap_tokens_total", "chat", "output"] >= 6
