@@ -17,7 +17,7 @@ pytestmark = pytest.mark.parametrize("stack", ["granian-native", "native"], indi
 
 HOP_BY_HOP = {"keep-alive", "proxy-connection", "te", "trailer", "upgrade", "expect", "x-hop"}
 #: Of a longer request, as many cuts at even distances.
-MOST_CUTS = 150
+MOST_CUTS = 50
 TAIL_SEEN: Seen = ("GET", "/tail", b"")
 
 
