@@ -87,4 +87,4 @@ def test_delays_are_seen(served: Serve, simulated: Callable[..., str]) -> None:
     url = simulated("--ttft-ms", "60", "--itl-ms", "20", "--tokens", "8")
     _, blocks = without_blocks(post(served(url, "--backend", "vllm").url, {**CHAT, "stream": True}).body)
     assert 60 <= blocks[0]["ttft_ms"] < 200
-    assert 19 <= blocks[0]["tpot_ms"] < 60
+    assert 10 <= blocks[0]["tpot_ms"] < 60  # a busy machine may hold up the first chunk more than the last
