@@ -12,8 +12,8 @@ import pytest
 
 from engines import requests, wire
 from engines.conftest import FOLDER, chosen
-from engines.processes import Kind, free_port
-from proxy.client import ask, post
+from engines.processes import NOT_INSTALLED, Kind, free_port
+from proxy.client import ask
 from proxy.processes import DEADLINE_S, Run, until
 from supervised.conftest import SERVERS, alive
 
@@ -45,17 +45,18 @@ def running(kind: Kind, request: pytest.FixtureRequest) -> Iterator[Run]:
         pytest.skip(f"no engines in {FOLDER}")
     try:
         found = Run(engine, *options)
-    except AssertionError as error:
+    except AssertionError as error:  # it has ended before the proxy's first answer
         if "is not installed" in str(error):
-            pytest.skip(f"{kind.name} is not installed")
+            pytest.skip(str(error))
         raise
     yield found
     found.stop()
 
 
 def test_it_is_started_and_ended(kind: Kind, running: Run) -> None:
-    assert post(running.url).error["code"] == "engine_starting"
     until(lambda: READY in running.log or running.process.poll() is not None, "the engine has loaded", READY_WITHIN_S)
+    if running.process.poll() == NOT_INSTALLED:
+        pytest.skip(running.log)
     assert ask(running.url, "GET", "/-/ready").status == 200, running.log
     model = kind.model or next(line.removeprefix(MODEL).strip() for line in running.lines if line.startswith(MODEL))
     body = {"model": model, "messages": requests.USER, **requests.LIMITS, "stream": True}
