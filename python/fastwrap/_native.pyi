@@ -7,14 +7,36 @@ ASGI. A *fault* is the stable word for an error of fastwrap's own: ``engine_unre
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import TypeAlias, final
+from typing import final
+
+from fastwrap.relays.base import HeaderList, Headers
+
+__all__ = [
+    "AnswerAborted",
+    "Edges",
+    "Exchange",
+    "GpuLog",
+    "Measured",
+    "Meter",
+    "Panic",
+    "Relay",
+    "Reply",
+    "Samples",
+    "Server",
+    "__version__",
+    "bench_metrics",
+    "check_certificate",
+    "check_origins",
+    "check_upstream",
+    "now_ns",
+    "refusal",
+    "run_bench",
+    "serve_engine",
+]
 
 __version__: str
-
-Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
-HeaderList: TypeAlias = list[tuple[bytes, bytes]]
 
 class AnswerAborted(Exception):
     """The engine's answer broke off where no error event could be sent: abort the client's connection."""

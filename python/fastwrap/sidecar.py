@@ -16,8 +16,8 @@ from fastwrap.watch import start_watch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastwrap._native import HeaderList, Headers
     from fastwrap.gate import Gate
+    from fastwrap.relays.base import HeaderList, Headers
     from fastwrap.settings import Settings
     from fastwrap.watch import Watch
 

@@ -13,8 +13,8 @@ from fastwrap.sidecar import Sidecar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastwrap._native import HeaderList
     from fastwrap.gate import Gate
+    from fastwrap.relays.base import HeaderList
     from fastwrap.settings import Settings
 
 
