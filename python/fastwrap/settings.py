@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fastwrap._native import check_certificate, check_origins, check_upstream
 from fastwrap.errors import KeyFileError, SettingsError
 from fastwrap.keys import read_keys
+from fastwrap.translations import translation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +52,13 @@ class Settings:
     backend: BackendName = _option("Engine", "auto", "The kind of engine; auto asks it.", "NAME")  # noqa: RUF009 (a field)
     relay: Literal["native", "httpx"] = _option(
         "Engine", "native", "What speaks to the engine; httpx is the slow reference."
+    )
+    translate_chat: str = _option(
+        "Engine",
+        "",
+        "Offer /v1/chat/completions before an engine that has only an API of its own: llamacpp (/completion), sglang "
+        "or tgi (/generate), or module:Class of your own. Slower, in Python; --server granian only.",
+        "NAME",
     )
     upstream_api_key_file: str = _option(
         "Engine",
@@ -141,11 +149,20 @@ class Settings:
         object.__setattr__(self, "upstream", self.upstream.rstrip("/").removesuffix("/v1"))
         if self.relay == "httpx" and self.server == "native":
             raise SettingsError("relay", "httpx is for --server granian; the native server has its own relay only")
+        if self.translate_chat:
+            self._check_translation()
         self._check_protection()
         for place in self.enrich_places:
             if place not in ENRICH_PLACES:
                 raise SettingsError("enrich", f"{place!r} is no place: use any of {', '.join(ENRICH_PLACES)}; or none")
         _check_ranges(self)
+
+    def _check_translation(self) -> None:
+        with _blamed_on("translate_chat"):
+            translation(self.translate_chat)
+        if self.server == "native":
+            hint = "the native server has no Python on a request's way: use --server granian"
+            raise SettingsError("translate_chat", hint)
 
     def _check_protection(self) -> None:
         for name in ("api_key_file", "upstream_api_key_file"):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def open_relay(settings: Settings, meter: Meter) -> Relay:
     """Return the relay that the settings ask for, bound to the running event loop."""
-    if settings.relay == "native":
+    if settings.relay == "native" and not settings.translate_chat:
         return NativeRelay(meter, settings.upstream, asyncio.get_running_loop(), **settings.timeouts)
     from fastwrap.relays.httpx import HttpxRelay  # noqa: PLC0415 (httpx costs 0.1 s to import)
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import traceback
 from typing import TYPE_CHECKING
 
 from fastwrap._native import AnswerAborted, Meter
 from fastwrap.errors import EngineError
+from fastwrap.relays.translated import TranslatingUpstream
+from fastwrap.translations import translation
 from fastwrap.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -15,6 +19,8 @@ if TYPE_CHECKING:
 
     from fastwrap.relays.base import HeaderList, Headers, Part
     from fastwrap.settings import Settings
+
+_logger = logging.getLogger("fastwrap")
 
 #: Bytes of an answer, or of an upload, that may wait before the other side is no longer read.
 _MAX_WAITING_BYTES = 64 << 10
@@ -26,12 +32,7 @@ class HttpxRelay:
     def __init__(self, settings: Settings, meter: Meter) -> None:
         self.settings = settings
         self.meter = meter
-        self.upstream = Upstream(
-            settings.upstream,
-            connect_timeout=settings.connect_timeout,
-            first_byte_timeout=settings.first_byte_timeout,
-            idle_timeout=settings.idle_timeout,
-        )
+        self.upstream = _open_upstream(settings)
 
     def open(self, method: str, target: bytes, headers: Headers, version: str) -> HttpxExchange:
         """Begin a request. A refused one answers at once."""
@@ -40,6 +41,13 @@ class HttpxRelay:
     def close(self) -> None:
         """Close the connections."""
         self._closing = asyncio.get_running_loop().create_task(self.upstream.close())
+
+
+def _open_upstream(settings: Settings) -> Upstream:
+    timeouts = {name: seconds for name, seconds in settings.timeouts.items() if name != "total_timeout"}
+    if not settings.translate_chat:
+        return Upstream(settings.upstream, **timeouts)
+    return TranslatingUpstream(translation(settings.translate_chat), settings.upstream, **timeouts)
 
 
 class HttpxExchange:
@@ -192,6 +200,12 @@ class HttpxExchange:
             self._break(error.fault)
         except asyncio.TimeoutError:
             self._break("total_timeout")
+        except Exception as error:  # noqa: BLE001 (nobody awaits this task, and a translation may be anybody's)
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            # Not its text, which may quote what was being read.
+            _logger.error("a request failed: %s in %s:%s", type(error).__name__, place.filename, place.lineno)  # noqa: TRY400
+            self._relay.meter.internal_error()
+            self._break("internal_error")
 
     async def _exchange(self, body: bytes | AsyncIterator[bytes]) -> None:
         upstream = self._relay.upstream
