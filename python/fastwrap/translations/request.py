@@ -44,14 +44,14 @@ def read_chat(body: bytes, members: Mapping[str, str]) -> Chat:
         raise UntranslatableError("body", "The request's body is no JSON object.")
     asked = {name: one for name, one in value.items() if one is not None}
     model, messages = str(asked.pop("model", "")), asked.pop("messages", None)
-    stream, stream_options = asked.pop("stream", False), asked.pop("stream_options", {})
+    stream, wants_usage = asked.pop("stream", False), _wants_usage(asked.pop("stream_options", {}))
     if not isinstance(stream, bool):
         raise UntranslatableError("stream", "stream must be true or false.")
     return Chat(
         model=model,
         messages=_messages(messages),
         stream=stream,
-        include_usage=stream and _includes_usage(stream_options),
+        include_usage=stream and wants_usage,
         options=_options(asked, members),
     )
 
@@ -60,7 +60,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def _includes_usage(options: Any) -> bool:
+def _wants_usage(options: Any) -> bool:
     if not isinstance(options, dict):
         raise UntranslatableError("stream_options", "stream_options must be an object.")
     for name, value in options.items():
