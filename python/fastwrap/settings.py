@@ -57,7 +57,7 @@ class Settings:
         "Engine",
         "",
         "Offer /v1/chat/completions before an engine that has only an API of its own: llamacpp (/completion), sglang "
-        "or tgi (/generate), or module:Class of your own. Slower, in Python; --server granian only.",
+        "or tgi (/generate), or module:Class of your own. In Python and slower; under Granian only.",
         "NAME",
     )
     upstream_api_key_file: str = _option(

@@ -88,6 +88,7 @@ def test_values_take_effect(start: Start, until: Until, config: Callable[[str], 
         ("--max-inflight", "-1"), ("--connect-timeout", "inf"), ("--first-byte-timeout", "nan"),
         ("--idle-timeout", "-1"), ("--total-timeout", "1e300"), ("--stall-ms", "x"), ("--grace", "-0.5"),
         ("--log-level", "loud"), ("--server", "apache"), ("--upstream", "127.0.0.1:8000"),
+        ("--translate-chat", "tig"), ("--translate-chat", "os:path"),
         ("--api-key-file", "/"), ("--tls-certificate", "/"), ("--tls-key", "/"), ("--cors-origins", "https://a.example/"),
         ("--upstream", "ftp://engine"), ("--upstream", "http://user:secret@engine"), ("--upstream", "unix:engine.sock"),
     ],
@@ -200,6 +201,8 @@ def test_a_socket_takes_the_place_of_host_and_port(
 def test_the_reference_relay_is_granians(run: Run) -> None:
     said = error(run("serve", *UPSTREAM, "--server", "native", "--relay", "httpx"))
     assert said.startswith("Invalid value for '--relay': httpx is for --server granian")
+    said = error(run("serve", *UPSTREAM, "--server", "native", "--translate-chat", "tgi"))
+    assert said.startswith("Invalid value for '--translate-chat': the native server has no Python")
 
 
 @pytest.mark.parametrize("option", ["--api-key-file", "--upstream-api-key-file"])
