@@ -294,6 +294,20 @@ def test_the_engines_errors_are_openais(
     assert (answer.status, answer.error["message"], answer.error["type"]) == (503, message, error_type)
 
 
+@pytest.mark.parametrize("status", [204, 302])
+def test_a_status_that_is_no_answer(llamacpp: Served, engine: ScriptedEngine, status: int) -> None:
+    engine.use(
+        without_template(lambda turn: turn.head(status, [("content-length", "0"), ("location", "http://elsewhere")]))
+    )
+    answer = post(llamacpp.url, {"model": "m", "messages": USER})
+    assert (answer.status, answer.error["code"], len(engine.requests)) == (502, "engine_closed_connection", 2)
+
+
+def test_what_is_no_json_is_null(llamacpp: Served, engine: ScriptedEngine) -> None:
+    engine.use(answers(json.dumps({**LAST, "timings": {"predicted_ms": float("nan"), "x": [float("-inf")]}}).encode()))
+    assert post(llamacpp.url, {"model": "m", "messages": USER}).json["timings"] == {"predicted_ms": None, "x": [None]}
+
+
 def test_an_error_in_the_place_of_an_answer(llamacpp: Served, engine: ScriptedEngine) -> None:
     engine.use(answers(b'{"error":{"message":"out of memory"}}'))
     with llamacpp.counts("error"):
@@ -329,7 +343,16 @@ def test_a_death_is_no_clean_end(
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b"{}", b'{"stop":true,"content":1}', b'{"stop":', b"[" * 100_000, b'{"stop":true,"content":"\xff"}'],
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"stop":true,"content":1}',
+        b'{"stop":',
+        b"[" * 100_000,
+        b'{"stop":true,"content":"\xff"}',
+        b'{"stop":true,"content":"","tokens_predicted":"8"}',
+    ],
 )
 @pytest.mark.parametrize("streamed", [False, True])
 def test_an_answer_that_is_none(llamacpp: Served, engine: ScriptedEngine, body: bytes, streamed: bool) -> None:

@@ -10,13 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from fastwrap.errors import EngineError
-from fastwrap.translations.answer import (
-    MAX_BYTES,
-    BrokenAnswerError,
-    Writer,
-    answered_error,
-    error_body,
-)
+from fastwrap.translations.answer import MAX_BYTES, BrokenAnswerError, Writer, answered_error, error_body
 from fastwrap.translations.base import AnsweredError, UntranslatableError
 from fastwrap.translations.request import read_chat
 from fastwrap.upstream import Answer, Upstream
@@ -104,10 +98,12 @@ def _joined(pieces: list[tuple[int, bytes]]) -> bytes:
 
 def _completion(writer: Writer, status: int, body: bytes) -> tuple[int, bytes]:
     """Return status and body of what is no stream."""
-    try:
-        if status == _OK:
-            return status, writer.whole(body)
+    if status >= _BAD_REQUEST:
         return status, error_body(answered_error(_parsed(body) or body.decode(errors="replace")))
+    if status != _OK:
+        raise EngineError(_BROKEN, f"status {status}")
+    try:
+        return status, writer.whole(body)
     except AnsweredError as error:
         return _INTERNAL_SERVER_ERROR, error_body(error)
     except BrokenAnswerError as error:

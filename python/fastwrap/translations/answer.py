@@ -59,12 +59,14 @@ class Writer:
         Raises:
             BrokenAnswerError: If one of them is none.
         """
-        self._rest += data
+        ended, newline, rest = data.rpartition(b"\n")
+        self._rest += ended + newline or rest
         if len(self._rest) > MAX_BYTES:
             raise BrokenAnswerError("a line without end")
-        *lines, rest = self._rest.split(b"\n")
-        self._rest = rest
-        return b"".join(event for line in lines for event in self._events(bytes(line)))
+        if not newline:
+            return b""
+        lines, self._rest = bytes(self._rest).split(b"\n"), bytearray(rest)
+        return b"".join(event for line in lines for event in self._events(line))
 
     def end(self) -> bytes:
         """Return the chunks for a last line without an end.
@@ -113,7 +115,7 @@ class Writer:
 
     def _read(self, data: bytes, read: Callable[[Any], Part]) -> Part:
         try:
-            value = json.loads(data)
+            value = json.loads(data, parse_constant=_null)
             if isinstance(value, dict) and value.get("error"):
                 raise answered_error(value)
             return read(value)
@@ -152,6 +154,10 @@ def _usage(part: Part) -> dict[str, Any]:
     if part.cached_tokens is not None:
         usage["prompt_tokens_details"] = {"cached_tokens": part.cached_tokens}
     return usage
+
+
+def _null(_constant: str) -> None:
+    """NaN and infinity, which Python reads, are no JSON."""
 
 
 def _dumped(value: Any) -> bytes:

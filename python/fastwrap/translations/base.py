@@ -86,13 +86,14 @@ class Part:
     engine: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what is no text.
+        """Refuse what an engine may have put in these places.
 
         Raises:
-            TypeError: If it is none.
+            TypeError: If the text is none, or a count.
         """
-        if not isinstance(self.text, str):
-            raise TypeError("an answer's text is no string")
+        counts = (self.prompt_tokens, self.completion_tokens, self.cached_tokens)
+        if not isinstance(self.text, str) or not all(isinstance(count, (int, type(None))) for count in counts):
+            raise TypeError("an answer's text is no string, or a count no number")
 
 
 class Translation:
