@@ -417,6 +417,14 @@ class Meter:
     def begin(self, method: str, target: bytes, headers: Headers, version: str) -> Measured:
         """Admit a request whose I/O is done in Python; its ``answer`` tells if it is not for the engine."""
 
+    def observe(self, method: str, path: str, headers: Iterable[Iterable[bytes]]) -> Observed | None:
+        """Begin to measure a request to an application in this process; None if such a one is not measured.
+
+        Raises:
+            ValueError: If the headers are malformed.
+            TypeError: Likewise.
+        """
+
     def in_flight(self) -> int:
         """Return the number of requests in flight in all workers."""
 
@@ -488,6 +496,52 @@ class Measured:
 
     def cancel(self) -> None:
         """End a request whose client left."""
+
+@final
+class Observed:
+    """One request to an application in this process. The methods are to be called in the order they stand in.
+
+    Raises:
+        RuntimeError: From each of them, if it is over.
+    """
+
+    def request(self, body: bytes) -> bytes:
+        """Take the client's whole body; return what the application is to get: that very object if that is the same."""
+
+    def head(self, status: int, headers: HeaderList) -> HeaderList | None:
+        """Take the head of the answer.
+
+        Returns:
+            The headers that the client is to get, that very list if they are the same; None if the head must wait until
+            :meth:`body` has returned something.
+
+        Raises:
+            ValueError: If status or headers are malformed.
+        """
+
+    def body(self, chunk: bytes, more: bool) -> bytes | None:
+        """Take bytes of the answer, which arrive now.
+
+        Args:
+            chunk: The bytes; a memoryview will do.
+            more: Whether others will come; if not, the request is over.
+
+        Returns:
+            Those that may go on, ``chunk`` itself if these are they; None if nothing may yet.
+        """
+
+    def headers(self) -> HeaderList:
+        """Return the headers of a head that had to wait."""
+
+    def end(self, fault: str | None = None) -> bytes:
+        """Measure no more, because of a fault or, without one, because the client has left.
+
+        Returns:
+            What was held back.
+
+        Raises:
+            ValueError: If there is no such fault.
+        """
 
 @final
 class Relay:

@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from fastwrap.errors import SettingsError
-from fastwrap.settings import Settings, Supervision
+from fastwrap.settings import InProcessSettings, Settings, Supervision
 from fastwrap.simulation import flag
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ ENVIRONMENT_PREFIX = "FASTWRAP_"
 _CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 _FIELDS = {field.name: field for group in (Settings, Supervision) for field in dataclasses.fields(group)}
 _HINTS = get_type_hints(Settings) | get_type_hints(Supervision)
-_S = TypeVar("_S", Settings, Supervision)
+_S = TypeVar("_S", Settings, Supervision, InProcessSettings)
 _FILE = "fastwrap.options.file"
 #: What a TOML file must hold for a setting of this type; ``bool`` is no number here, though Python's is an ``int``.
 _TOML: dict[Any, tuple[tuple[type, ...], str]] = {
@@ -132,7 +132,7 @@ def _warn_of_variables() -> None:
                 click.echo(f"Warning: {variable} in the environment is unknown; did you mean {near[0]}?", err=True)
 
 
-def _option(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     field, hint = _FIELDS[name], _HINTS[name]
     choices = get_args(hint) if get_origin(hint) is Literal else ()
     text = field.metadata["help"]
@@ -156,15 +156,15 @@ def _option(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     )
 
 
-def names_of(settings: type[Settings | Supervision]) -> tuple[str, ...]:
+def names_of(settings: type[Settings | Supervision | InProcessSettings]) -> tuple[str, ...]:
     """The names of these settings."""
     return tuple(field.name for field in dataclasses.fields(settings))
 
 
-def settings_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def settings_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command an option for each of these settings, and ``--config``."""
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         config = click.option(
             "--config",
             cls=SettingOption,
@@ -200,6 +200,36 @@ def supervision_from(values: Mapping[str, Any]) -> Supervision:
         click.UsageError: As in :func:`settings_from`.
     """
     return _made(Supervision, values)
+
+
+#: They would protect what fastwrap serves, and in the middleware nothing: to ignore them would leave open what is meant
+#: to be shut.
+_PROTECTION = ("api_key_file", "upstream_api_key_file", "tls_certificate", "tls_key", "cors_origins")
+
+
+def in_process_settings() -> InProcessSettings:
+    """Return the environment's settings for the middleware; those of a server, or of the way to an engine, are ignored.
+
+    Raises:
+        SettingsError: If a value cannot be used, or would protect nothing; says which, and where it came from.
+    """
+    for name in _PROTECTION:
+        if os.environ.get(_variable(name)):
+            raise SettingsError(
+                name,
+                f"{_variable(name)} is for fastwrap serve: in the middleware the application's own protection counts",
+            )
+
+    @click.command()
+    @settings_options(*names_of(InProcessSettings))
+    def read(**values: Any) -> InProcessSettings:
+        return _made(InProcessSettings, values)
+
+    try:
+        settings: InProcessSettings = read.main(args=[], prog_name="fastwrap", standalone_mode=False)
+    except click.UsageError as error:
+        raise SettingsError("", error.format_message()) from error
+    return settings
 
 
 def _made(settings: type[_S], values: Mapping[str, Any]) -> _S:

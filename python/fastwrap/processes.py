@@ -50,7 +50,7 @@ def engine_processes(upstream: str, gate: Gate | None = None) -> frozenset[int]:
     seldom, and not on an event loop.
 
     Args:
-        upstream: ``http://HOST:PORT``, ``https://HOST`` or ``unix:/PATH``.
+        upstream: ``http://HOST:PORT``, ``https://HOST`` or ``unix:/PATH``; empty where the engine is this process.
         gate: Says which process started the engine, if fastwrap did.
 
     Raises:
@@ -62,7 +62,9 @@ def engine_processes(upstream: str, gate: Gate | None = None) -> frozenset[int]:
 
 
 def _roots(upstream: str, gate: Gate | None) -> list[psutil.Process]:
-    return _started(gate.engine_pid) if gate else _listeners(upstream)
+    if gate:
+        return _started(gate.engine_pid)
+    return _listeners(upstream) if upstream else [psutil.Process()]
 
 
 def _started(holder: int) -> list[psutil.Process]:

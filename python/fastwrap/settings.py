@@ -14,7 +14,7 @@ from fastwrap.keys import read_keys
 from fastwrap.translations import translation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 BackendName = Literal[
     "auto", "openai", "vllm", "sglang", "tgi", "transformers", "llamacpp", "ollama", "lmdeploy", "tensorrtllm"
@@ -152,9 +152,7 @@ class Settings:
         if self.translate_chat:
             self._check_translation()
         self._check_protection()
-        for place in self.enrich_places:
-            if place not in ENRICH_PLACES:
-                raise SettingsError("enrich", f"{place!r} is no place: use any of {', '.join(ENRICH_PLACES)}; or none")
+        _check_places(self.enrich_places)
         _check_ranges(self)
 
     def _check_translation(self) -> None:
@@ -190,7 +188,7 @@ class Settings:
     @property
     def enrich_places(self) -> tuple[str, ...]:
         """The places named by ``enrich``; empty for none."""
-        return tuple(place for place in (word.strip() for word in self.enrich.split(",")) if place not in ("none", ""))
+        return _places(self.enrich)
 
     @property
     def timeouts(self) -> dict[str, float]:
@@ -259,7 +257,45 @@ class Supervision:
         _check_ranges(self)
 
 
-def _check_ranges(settings: Settings | Supervision) -> None:
+def _same(name: str) -> Any:
+    """A setting of ``fastwrap serve`` that another program has, too."""
+    of_serve = Settings.__dataclass_fields__[name]
+    return field(default=of_serve.default, metadata=of_serve.metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InProcessSettings:
+    """What :class:`fastwrap.middleware.PerformanceMiddleware` was asked to do: those settings of ``serve`` that apply.
+
+    Raises:
+        SettingsError: If a value cannot be used; carries the setting's name.
+    """
+
+    backend: BackendName = _same("backend")  # noqa: RUF009 (a field)
+    enrich: str = _same("enrich")
+    gpu: Literal["auto", "off"] = _same("gpu")
+    gpu_devices: str = _same("gpu_devices")
+    engine_samples: Literal["auto", "off"] = _same("engine_samples")
+    stall_ms: float = _same("stall_ms")
+    max_body_bytes: int = _same("max_body_bytes")
+
+    def __post_init__(self) -> None:
+        """Check what can be checked."""
+        _check_places(_places(self.enrich))
+        _check_ranges(self)
+
+
+def _places(enrich: str) -> tuple[str, ...]:
+    return tuple(place for place in (word.strip() for word in enrich.split(",")) if place not in ("none", ""))
+
+
+def _check_places(places: Iterable[str]) -> None:
+    for place in places:
+        if place not in ENRICH_PLACES:
+            raise SettingsError("enrich", f"{place!r} is no place: use any of {', '.join(ENRICH_PLACES)}; or none")
+
+
+def _check_ranges(settings: Settings | Supervision | InProcessSettings) -> None:
     for setting in fields(settings):
         value = getattr(settings, setting.name)
         if isinstance(value, (int, float)):

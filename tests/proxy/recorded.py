@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from proxy.blocks import without_blocks
 from proxy.client import Answer
 from proxy.scripted import Turn
 
@@ -34,6 +35,10 @@ _PATHS = {
 #: TGI's own API.
 _OWN_PATHS = {".json": "/generate", ".sse": "/generate_stream"}
 _STREAMS = ("text/event-stream", "application/x-ndjson")
+#: TGI ends a stream of tool calls without any finish_reason: no event is known to be the last that could carry a block.
+NEVER_FINISHED = ("tgi", "tools-forced-stream")
+#: These change with the body, or belong to one connection.
+PER_HOP = {"content-length", "transfer-encoding", "date", "server", "connection"}
 #: These hold for one connection only, or are the server's in front of fastwrap.
 _OWN_HEADERS = {"transfer-encoding", "content-length", "connection", "keep-alive", "date", "server"}
 
@@ -112,6 +117,7 @@ class Recorded:
     """The script of a recorded engine: its streams are cut at random, the same way each time."""
 
     def __init__(self, folder: str, case: Case, seed: int = 0) -> None:
+        self.folder = folder
         self.case = case
         self.cases = {one.key: one for one in cases(folder).values()}
         self.random = random.Random(seed)  # noqa: S311 (it cuts streams)
@@ -164,3 +170,33 @@ def shape(answer: Answer) -> dict[str, set[str]]:
         kind = "finish" if finishes else "text" if data.get("choices") else "no choices"
         members.setdefault(kind, set()).update(data)
     return members
+
+
+def kept_headers(answer: Answer) -> list[tuple[str, str]]:
+    return sorted((name.lower(), value) for name, value in answer.headers if name.lower() not in PER_HOP)
+
+
+def has_block(folder: str, case: Case) -> bool:
+    return not case.is_error and (folder, case.name) != NEVER_FINISHED
+
+
+def check_through(recorded: Recorded, direct: Answer, through: Answer, received: bytes) -> None:
+    """What came through fastwrap is what the engine answers directly, plus the block; `received` was the request."""
+    case = recorded.case
+    stripped, blocks = without_blocks(through.body)
+
+    assert through.whole
+    assert through.status == direct.status == case.status
+    assert kept_headers(through) == kept_headers(direct)
+    assert len(blocks) == has_block(recorded.folder, case)
+    if not case.is_stream:
+        assert through.header("content-length") == str(len(through.body))
+    if received == case.request:
+        assert stripped == case.body
+    else:  # usage was asked for, and is taken out again
+        assert json.loads(received)["stream_options"]["include_usage"] is True
+        answered = recorded.find(case.path, received)
+        assert told(through) == told(answered.answer)
+        assert shape(through.without(stripped)) == shape(direct)
+        if blocks and answered is not case:
+            assert blocks[0]["completion_tokens"]

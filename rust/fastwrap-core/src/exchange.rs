@@ -249,6 +249,11 @@ impl Exchange {
     /// The head of the engine's answer has arrived; makes its headers fit for the client.
     pub fn response(&mut self, status: StatusCode, response_headers: &mut HeaderMap) -> Plan {
         headers::strip_hop_by_hop(response_headers);
+        self.response_here(status, response_headers)
+    }
+
+    /// As [`Self::response`], of an engine in this process, so that no hop lies between.
+    pub fn response_here(&mut self, status: StatusCode, response_headers: &mut HeaderMap) -> Plan {
         self.tell_page(response_headers);
         self.status = status;
         self.context.unread = None;
@@ -469,6 +474,17 @@ impl Exchange {
         let timing = timed.map(Performance::to_server_timing).map(HeaderValue::try_from);
         if let Some(Ok(value)) = timing {
             response_headers.append(enrich::SERVER_TIMING_HEADER, value);
+        }
+    }
+
+    /// Puts out what was held back; whatever comes from now on passes untouched.
+    pub fn let_go(&mut self, out: &mut Vec<Bytes>) {
+        match std::mem::replace(&mut self.mode, Mode::Untouched) {
+            Mode::Stream(mut stream) => {
+                stream.fail(out);
+            }
+            Mode::Collect { mut chunks, hold: true, .. } => out.append(&mut chunks),
+            Mode::Untouched | Mode::Collect { .. } | Mode::Assemble(_) => {}
         }
     }
 

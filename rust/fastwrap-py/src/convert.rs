@@ -27,6 +27,14 @@ pub(crate) fn request_head(
     Ok(request.into_parts().0)
 }
 
+/// An application's headers: an iterable of pairs of any sort.
+pub(crate) fn pairs(headers: &Bound<'_, PyAny>) -> PyResult<Headers> {
+    headers
+        .try_iter()?
+        .map(|pair| pair?.extract::<[_; 2]>().map(|[name, value]| (name, value)))
+        .collect()
+}
+
 pub(crate) fn header_map(headers: &Headers) -> Result<HeaderMap, http::Error> {
     let mut map = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {

@@ -12,6 +12,7 @@ mod exchange;
 mod gpu;
 mod measured;
 mod meter;
+mod observed;
 mod panics;
 mod reactor;
 mod relay;
@@ -29,6 +30,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<measured::Measured>()?;
     module.add_class::<gpu::GpuLog>()?;
     module.add_class::<meter::Meter>()?;
+    module.add_class::<observed::Observed>()?;
     module.add_class::<relay::Relay>()?;
     module.add_class::<samples::Samples>()?;
     module.add_class::<server::Reply>()?;

@@ -21,6 +21,7 @@ use crate::convert::{Headers, header_list, request_head};
 use crate::edges::Edges;
 use crate::gpu::GpuLog;
 use crate::measured::{Measured, Whole, whole};
+use crate::observed::Observed;
 use crate::samples::Samples;
 
 #[pyclass(frozen, module = "fastwrap._native")]
@@ -201,6 +202,15 @@ impl Meter {
     #[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it converts
     fn begin(&self, method: &str, target: &[u8], headers: Headers, version: &str) -> Measured {
         Measured::begin(&self.core, request_head(method, target, &headers, version))
+    }
+
+    fn observe(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Observed>> {
+        Observed::begin(&self.core, method, path, headers)
     }
 
     fn in_flight(&self) -> PyResult<u64> {

@@ -1,0 +1,125 @@
+"""fastwrap inside an ASGI application: the same numbers in its answers, without a hop.
+
+Requests of measured routes pass through the native core; all others, WebSockets too, are the application's alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from fastwrap import backends, gpu, metrics
+from fastwrap._native import Meter, Panic
+from fastwrap.options import in_process_settings
+from fastwrap.passage import Passage, tell
+
+if TYPE_CHECKING:
+    from fastwrap.passage import App, Message, Receive, Scope, Send
+    from fastwrap.settings import InProcessSettings
+
+_PREFIX = "/-/"
+_NANOSECONDS_PER_MILLISECOND = 1_000_000
+#: Whom it lets in, and how much they may send, the application says, and the server that it runs under.
+_UNLIMITED = 1 << 62
+
+
+class PerformanceMiddleware:
+    """Adds to an application's answers what they cost.
+
+    Args:
+        app: The application.
+        settings: What is asked for; without them the environment says, as ``FASTWRAP_ENRICH``.
+
+    Raises:
+        SettingsError: If the environment cannot be used.
+    """
+
+    #: Which engine the application is where the settings do not say.
+    assumed_backend: ClassVar[str] = "openai"
+
+    def __init__(self, app: App, settings: InProcessSettings | None = None) -> None:
+        self.app = app
+        self.settings = settings = settings or in_process_settings()
+        self.meter = Meter(
+            enrich=settings.enrich,
+            stall_ns=int(settings.stall_ms * _NANOSECONDS_PER_MILLISECOND),
+            json_as_stream=False,
+            max_body_bytes=_UNLIMITED,
+            max_header_bytes=_UNLIMITED,
+            max_inflight=0,
+        )
+        self.backend = backends.backend(self.assumed_backend if settings.backend == "auto" else settings.backend)
+        self.backend.apply(self.meter)
+        self._sampler: gpu.GpuSampler | None = None
+        self._started = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection scope."""
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+            return
+        if scope["type"] == "http":
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            if path.startswith(_PREFIX):
+                await self._answer_own(scope["method"], path, send)
+                return
+            passage = self._observe(scope, path, receive, send)
+            if passage is not None:
+                await self._pass(passage, scope)
+                return
+        await self.app(scope, receive, send)
+
+    def start(self) -> None:
+        """Begin to sample, on the running event loop; where no lifespan is told, at the first request."""
+        if not self._started:
+            self._started = True
+            selection = gpu.Selection(self.settings.gpu_devices)
+            self._sampler = gpu.start_sampler(self.settings.gpu, self.meter.gpu, selection, _own_processes)
+
+    async def stop(self) -> None:
+        """Undo :meth:`start`."""
+        if self._sampler is not None:
+            self._sampler.stop()
+        self._started = False
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.start()
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            await self.stop()
+
+    def _observe(self, scope: Scope, path: str, receive: Receive, send: Send) -> Passage | None:
+        try:
+            self.start()
+            observed = self.meter.observe(scope["method"], path, scope["headers"])
+        except (Exception, Panic) as error:  # noqa: BLE001 (the application is not to notice)
+            tell(self.meter, error)
+            return None
+        return Passage(observed, self.meter, receive, send) if observed else None
+
+    async def _pass(self, passage: Passage, scope: Scope) -> None:
+        try:
+            scope = await passage.read(scope, self.settings.max_body_bytes)
+            await self.app(scope, passage.receive, passage.send)
+        except BaseException as error:
+            await passage.break_off(error)
+            raise
+        await passage.break_off()
+
+    async def _answer_own(self, method: str, path: str, send: Send) -> None:
+        status, content_type, body = 404, "text/plain", b"fastwrap has /-/healthy and /-/metrics here."
+        if path == "/-/metrics":
+            content_type, body = metrics.exposition(self.meter)
+            status = 200
+        elif path == "/-/healthy":
+            status, content_type, body = 200, "application/json", b'{"status": "ok"}'
+        headers = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
+        start: Message = {"type": "http.response.start", "status": status, "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+
+
+def _own_processes() -> frozenset[int]:
+    from fastwrap.processes import engine_processes  # noqa: PLC0415 (psutil: in the sampler's thread, where there is a GPU)
+
+    return engine_processes("")
