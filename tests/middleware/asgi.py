@@ -113,7 +113,7 @@ class Call:
         head, *rest = self.sent
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in head["headers"]]
         data = b"".join(message["body"] for message in rest)
-        return Answer(head["status"], headers, data, whole=not rest[-1]["more_body"])
+        return Answer(head["status"], headers, data, whole=not rest[-1].get("more_body", False))
 
 
 def ask(app: App, *pieces: bytes, path: str = CHAT, headers: Headers = ()) -> Answer:
