@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fastwrap import backends, gpu, metrics
 from fastwrap._native import Meter, Panic
+from fastwrap.inside import Inside
 from fastwrap.options import in_process_settings
 from fastwrap.passage import Passage, tell
+from fastwrap.watch import start_watch
 
 if TYPE_CHECKING:
     from fastwrap.passage import App, Message, Receive, Scope, Send
     from fastwrap.settings import InProcessSettings
+    from fastwrap.watch import Watch
 
 _PREFIX = "/-/"
 _NANOSECONDS_PER_MILLISECOND = 1_000_000
@@ -50,6 +53,7 @@ class PerformanceMiddleware:
         self.backend = backends.backend(self.assumed_backend if settings.backend == "auto" else settings.backend)
         self.backend.apply(self.meter)
         self._sampler: gpu.GpuSampler | None = None
+        self._watch: Watch | None = None
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,21 +72,25 @@ class PerformanceMiddleware:
                 return
         await self.app(scope, receive, send)
 
-    def start(self) -> None:
+    def start(self, scope: Scope) -> None:
         """Begin to sample, on the running event loop; where no lifespan is told, at the first request."""
         if not self._started:
             self._started = True
+            inside = Inside(self.app, self.backend, scope)
+            self._watch = start_watch(self.settings.engine_samples, "", self.meter, inside)
             selection = gpu.Selection(self.settings.gpu_devices)
             self._sampler = gpu.start_sampler(self.settings.gpu, self.meter.gpu, selection, _own_processes)
 
     async def stop(self) -> None:
         """Undo :meth:`start`."""
+        self._started = False
+        if self._watch is not None:
+            await self._watch.close()
         if self._sampler is not None:
             self._sampler.stop()
-        self._started = False
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.start()
+        self.start(scope)
         try:
             await self.app(scope, receive, send)
         finally:
@@ -90,7 +98,7 @@ class PerformanceMiddleware:
 
     def _observe(self, scope: Scope, path: str, receive: Receive, send: Send) -> Passage | None:
         try:
-            self.start()
+            self.start(scope)
             observed = self.meter.observe(scope["method"], path, scope["headers"])
         except (Exception, Panic) as error:  # noqa: BLE001 (the application is not to notice)
             tell(self.meter, error)

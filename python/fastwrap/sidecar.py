@@ -68,7 +68,8 @@ class Sidecar:
         processes = partial(_engine_processes, self.settings.upstream, self._gate)
         self._sampler = gpu.start_sampler(self.settings.gpu, self.meter.gpu, selection, processes)
         self.engine.start()
-        self._watch = start_watch(self.settings, self.meter, self.engine, self._gate)
+        samples, upstream = self.settings.engine_samples, self.settings.upstream
+        self._watch = start_watch(samples, upstream, self.meter, self.engine, self._gate)
         if self._key_files:
             self._following = asyncio.get_running_loop().create_task(keys.follow(self._key_files))
 

@@ -11,7 +11,7 @@ import atexit
 import http
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from fastwrap import gauges
 from fastwrap._native import now_ns
@@ -21,10 +21,8 @@ from fastwrap.errors import EngineError
 if TYPE_CHECKING:
     from fastwrap._native import Edges, Meter, Samples
     from fastwrap.backends.base import Backend
-    from fastwrap.engine import Engine
     from fastwrap.gate import Gate
     from fastwrap.processes import EngineMemory
-    from fastwrap.settings import Settings
     from fastwrap.upstream import Reply
 
 _MILLISECOND = 1_000_000
@@ -65,12 +63,20 @@ class _RefusedError(Exception):
         self.reason = reason
 
 
+class Asked(Protocol):
+    """The engine, as far as its gauges need it: :class:`fastwrap.engine.Engine`, or an application of this process."""
+
+    @property
+    def backend(self) -> Backend | None: ...  # noqa: D102
+    async def get(self, path: str) -> Reply: ...  # noqa: D102
+
+
 class GaugeSampler:
     """Reads the engine's gauges, for all workers of a server and all requests together."""
 
     idle_ns = _GAUGES_IDLE_NS
 
-    def __init__(self, samples: Samples, engine: Engine) -> None:
+    def __init__(self, samples: Samples, engine: Asked) -> None:
         self.samples = samples
         self._engine = engine
         self._seconds = 0.0  # that the last reply took
@@ -178,9 +184,9 @@ class MemorySampler:
 class Watch:
     """The thread that samples, or lets sample, whatever is due."""
 
-    def __init__(self, settings: Settings, meter: Meter, engine: Engine, gate: Gate | None) -> None:
+    def __init__(self, upstream: str, meter: Meter, engine: Asked, gate: Gate | None) -> None:
         self._edges: Edges = meter.edges()
-        memory = MemorySampler(meter.host_memory, settings.upstream, gate)
+        memory = MemorySampler(meter.host_memory, upstream, gate)
         self._samplers = (GaugeSampler(meter.gauges, engine), memory)
         self._loop = asyncio.get_running_loop()
         self._edge_ns = 0
@@ -246,13 +252,15 @@ class Watch:
             self._edge_ns = now_ns()
 
 
-def start_watch(settings: Settings, meter: Meter, engine: Engine, gate: Gate | None) -> Watch | None:
+def start_watch(
+    mode: Literal["auto", "off"], upstream: str, meter: Meter, engine: Asked, gate: Gate | None = None
+) -> Watch | None:
     """Start sampling what can be read ("auto") or nothing ("off"); never raises, never waits."""
-    if settings.engine_samples == "off":
+    if mode == "off":
         for samples in (meter.gauges, meter.host_memory):
             samples.unavailable("disabled")
         return None
-    watch = Watch(settings, meter, engine, gate)
+    watch = Watch(upstream, meter, engine, gate)
     try:
         watch.start()
     except RuntimeError as error:  # no more threads
