@@ -11,14 +11,17 @@ if TYPE_CHECKING:
     from fastwrap._native import __version__
     from fastwrap.app import Application
     from fastwrap.environment import InferenceEnv, InferenceServerWrapper
-    from fastwrap.settings import Settings
+    from fastwrap.middleware import PerformanceMiddleware
+    from fastwrap.settings import InProcessSettings, Settings
 
 __all__ = [
     "Application",
     "EngineError",
     "FastwrapError",
+    "InProcessSettings",
     "InferenceEnv",
     "InferenceServerWrapper",
+    "PerformanceMiddleware",
     "Settings",
     "SettingsError",
     "__version__",
@@ -27,8 +30,10 @@ __all__ = [
 #: Where the others are, which are loaded when they are asked for: who wants one of them does not wait for all.
 _MODULES = {
     "Application": "app",
+    "InProcessSettings": "settings",
     "InferenceEnv": "environment",
     "InferenceServerWrapper": "environment",
+    "PerformanceMiddleware": "middleware",
     "Settings": "settings",
     "__version__": "_native",
 }

@@ -5,6 +5,8 @@ Requests of measured routes pass through the native core; all others, WebSockets
 
 from __future__ import annotations
 
+import http
+import json
 from typing import TYPE_CHECKING, ClassVar
 
 from fastwrap import backends, gpu, metrics
@@ -15,11 +17,12 @@ from fastwrap.passage import Passage, tell
 from fastwrap.watch import start_watch
 
 if TYPE_CHECKING:
-    from fastwrap.passage import App, Message, Receive, Scope, Send
+    from fastwrap.passage import App, Receive, Scope, Send
     from fastwrap.settings import InProcessSettings
     from fastwrap.watch import Watch
 
 _PREFIX = "/-/"
+_JSON = "application/json"
 _NANOSECONDS_PER_MILLISECOND = 1_000_000
 #: Whom it lets in, and how much they may send, the application says, and the server that it runs under.
 _UNLIMITED = 1 << 62
@@ -53,6 +56,7 @@ class PerformanceMiddleware:
         self.backend = backends.backend(self.assumed_backend if settings.backend == "auto" else settings.backend)
         self.backend.apply(self.meter)
         self._sampler: gpu.GpuSampler | None = None
+        self._inside: Inside | None = None
         self._watch: Watch | None = None
         self._started = False
 
@@ -64,7 +68,7 @@ class PerformanceMiddleware:
         if scope["type"] == "http":
             path = scope["path"].removeprefix(scope.get("root_path", ""))
             if path.startswith(_PREFIX):
-                await self._answer_own(scope["method"], path, send)
+                await self._answer_own(scope, path, send)
                 return
             passage = self._observe(scope, path, receive, send)
             if passage is not None:
@@ -76,8 +80,8 @@ class PerformanceMiddleware:
         """Begin to sample, on the running event loop; where no lifespan is told, at the first request."""
         if not self._started:
             self._started = True
-            inside = Inside(self.app, self.backend, scope)
-            self._watch = start_watch(self.settings.engine_samples, "", self.meter, inside)
+            self._inside = Inside(self.app, self.backend, scope)
+            self._watch = start_watch(self.settings.engine_samples, "", self.meter, self._inside)
             selection = gpu.Selection(self.settings.gpu_devices)
             self._sampler = gpu.start_sampler(self.settings.gpu, self.meter.gpu, selection, _own_processes)
 
@@ -114,17 +118,32 @@ class PerformanceMiddleware:
             raise
         await passage.break_off()
 
-    async def _answer_own(self, method: str, path: str, send: Send) -> None:
-        status, content_type, body = 404, "text/plain", b"fastwrap has /-/healthy and /-/metrics here."
-        if path == "/-/metrics":
-            content_type, body = metrics.exposition(self.meter)
-            status = 200
-        elif path == "/-/healthy":
-            status, content_type, body = 200, "application/json", b'{"status": "ok"}'
+    async def _answer_own(self, scope: Scope, path: str, send: Send) -> None:
+        self.start(scope)
+        try:
+            status, content_type, body = await self._own(path)
+        except Exception as error:  # noqa: BLE001 (whatever its page of health raises)
+            tell(self.meter, error)
+            status, content_type, body = 500, _JSON, json.dumps({"status": "failed"}).encode()
         headers = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
-        start: Message = {"type": "http.response.start", "status": status, "headers": headers}
-        await send(start)
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    async def _own(self, path: str) -> tuple[int, str, bytes]:
+        if path == "/-/metrics":
+            return 200, *metrics.exposition(self.meter)
+        if path == "/-/healthy":
+            return 200, _JSON, json.dumps({"status": "ok"}).encode()
+        if path == "/-/ready" and self._inside is not None:
+            reply = await self._inside.get(self.backend.health_path)
+            is_ready = reply.status < http.HTTPStatus.INTERNAL_SERVER_ERROR
+            told = {
+                "status": "ok" if is_ready else "waiting",
+                "backend": self.backend.name,
+                "engine": f"{self.backend.health_path}: {reply.status}",
+            }
+            return 200 if is_ready else 503, _JSON, json.dumps(told).encode()
+        return 404, "text/plain", b"fastwrap has /-/healthy, /-/ready and /-/metrics."
 
 
 def _own_processes() -> frozenset[int]:

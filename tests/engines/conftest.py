@@ -28,6 +28,8 @@ ASSEMBLING: dict[str, tuple[str, ...]] = {
     "assembling": ("--measure-json-as-stream",),
     "assembling-native-server": ("--measure-json-as-stream", "--server", "native"),
 }
+#: Without a hop: the middleware, where the engine's own server takes one (`engines.inside`).
+INSIDE = "inside"
 INSTALL_WITHIN_S = 240.0
 
 IN_CI = os.environ.get("CI") == "true"
@@ -64,7 +66,16 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             way: stack.enter_context(fastwrap(direct, options, logs / f"fastwrap-{way}.log"))
             for way, options in (WAYS | ASSEMBLING).items()
         }
+        if "middleware" in kind.has:
+            through[INSIDE] = f"{direct}/{INSIDE}"
         yield Site(kind, running, direct, through, model)
+
+
+def _way(request: pytest.FixtureRequest, site: Site) -> str:
+    name: str = request.param
+    if name not in site.through:
+        pytest.skip(f"{site.kind.name} takes no middleware")
+    return name
 
 
 @pytest.fixture(params=ASSEMBLING)
@@ -74,8 +85,13 @@ def assembling(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=[*WAYS, INSIDE])
+def way(request: pytest.FixtureRequest, site: Site) -> str:
     """A way through fastwrap: the test runs with each."""
-    name: str = request.param
-    return name
+    return _way(request, site)
+
+
+@pytest.fixture(params=["native", INSIDE])
+def near(request: pytest.FixtureRequest, site: Site) -> str:
+    """The ways whose Python differs most: for what all of them do in the core."""
+    return _way(request, site)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import fastwrap as fastwrap_package
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -34,7 +36,7 @@ class Kind:
         name: As serve.sh and fastwrap call it.
         health: The route to poll until it serves.
         ready_within_s: For its start, on a slow machine.
-        has: What it can do of what some engines cannot: tools, messages, embeddings, many (``n`` > 1).
+        has: What it can do of what some engines cannot: tools, messages, embeddings, many (``n`` > 1), middleware.
         options: For its server.
         model: What requests call it; None if serve.sh says.
         merges: How many tokens a chunk holds depends on timing.
@@ -73,8 +75,11 @@ KINDS = (
         name="vllm",
         health="/health",
         ready_within_s=120,
-        has=frozenset({"tools", "messages", "many"}),
-        options=("--enable-per-request-metrics", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+        has=frozenset({"tools", "messages", "many", "middleware"}),
+        options=(
+            *("--enable-per-request-metrics", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+            *("--middleware", "engines.inside.Beside"),
+        ),
         merges=True,
         running="vllm:num_requests_running",
         gauges=frozenset({"kv_cache_usage", "running", "waiting"}),
@@ -103,11 +108,17 @@ class NotInstalledError(Exception):
 class Running:
     """A process of a group of its own, and its log."""
 
-    def __init__(self, command: Sequence[str], log: Path) -> None:
+    def __init__(self, command: Sequence[str], log: Path, modules: Path | None = None) -> None:
         self.log = log
+        env = {**os.environ, "PYTHONPATH": str(modules)} if modules else None
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=env,
+                start_new_session=True,
             )
 
     def text(self) -> str:
@@ -179,6 +190,15 @@ def _match(running: Running, pattern: str) -> str | None:
     return found and found[1]
 
 
+def _modules(folder: Path) -> Path:
+    """A folder with fastwrap and these tests, for the Python of an engine, which has neither."""
+    found = folder / "modules"
+    found.mkdir()
+    (found / "fastwrap").symlink_to(Path(fastwrap_package.__file__).parent)
+    (found / "engines").symlink_to(Path(__file__).parent)
+    return found
+
+
 @contextlib.contextmanager
 def engine(kind: Kind, folder: Path, logs: Path) -> Iterator[tuple[Running, str, str]]:
     """Start an engine; yields its process, its URL and its model's name.
@@ -187,7 +207,9 @@ def engine(kind: Kind, folder: Path, logs: Path) -> Iterator[tuple[Running, str,
         NotInstalledError: If it is not installed; says how to.
     """
     port = free_port()
-    running = Running([str(folder / "serve.sh"), kind.name, str(port), *kind.options], logs / f"{kind.name}.log")
+    modules = _modules(logs) if "middleware" in kind.has else None
+    command = [str(folder / "serve.sh"), kind.name, str(port), *kind.options]
+    running = Running(command, logs / f"{kind.name}.log", modules)
     try:
         running.until(lambda: _answers(port, kind.health), kind.ready_within_s)
         model = kind.model or running.until(lambda: _match(running, r"^model: (\S+)$"), POLL_S)

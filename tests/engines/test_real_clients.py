@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from engines import deviations, requests, wire
+from engines.conftest import INSIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,10 +54,16 @@ def steady(chunks: list[Json]) -> list[Json]:
     return [wire.loads(wire.steady(json.dumps(chunk, separators=(",", ":")))) for chunk in without]
 
 
-@pytest.mark.parametrize("ask", [ask, ask_async], ids=["sync", "async"])
+@pytest.mark.parametrize(
+    ("ask", "way"),
+    [(ask, "native"), (ask_async, "native"), (ask_async, INSIDE)],
+    ids=["sync", "async", "inside"],
+)
 @pytest.mark.parametrize("stream", [{}, {"stream": True}, {"stream": True, **USAGE}], ids=["", "stream", "usage"])
 @pytest.mark.parametrize("what", ["chat", "tools", "two"])
-def test_client(site: Site, ask: Callable[[str, Json], list[Json]], stream: Json, what: str) -> None:
+def test_client(site: Site, ask: Callable[[str, Json], list[Json]], way: str, stream: Json, what: str) -> None:
+    if way not in site.through:
+        pytest.skip(f"{site.kind.name} takes no middleware")
     match what:
         case "tools":
             body = requests.tools(site, tool_choice=requests.FORCED)
@@ -68,7 +75,7 @@ def test_client(site: Site, ask: Callable[[str, Json], list[Json]], stream: Json
         pytest.skip(f"{site.kind.name} cannot do this")
     body |= stream
     ask(site.direct, body)  # so that the engine's caches are alike
-    direct, through = ask(site.direct, body), ask(site.through["native"], body)
+    direct, through = ask(site.direct, body), ask(site.through[way], body)
     blocks = [chunk["performance"] for chunk in through if "performance" in chunk]
     assert [block["outcome"] for block in blocks] == ["complete"]
     if stream:

@@ -137,35 +137,35 @@ def test_embeddings(site: Site) -> None:
 
 
 @pytest.mark.parametrize("choice", ["auto", requests.FORCED, "required"], ids=["auto", "forced", "required"])
-def test_tools(site: Site, choice: Any) -> None:
+def test_tools(site: Site, choice: Any, near: str) -> None:
     body = requests.tools(site, tool_choice=choice)
     if "tools" not in site.kind.has:
         refused(site, requests.CHAT, body)
-    same_answer(site, requests.CHAT, body)
-    same_stream(site, requests.CHAT, body | {"stream": True})
+    same_answer(site, requests.CHAT, body, near)
+    same_stream(site, requests.CHAT, body | {"stream": True}, near)
 
 
 @pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}], ids=["", "usage"])
-def test_two_choices(site: Site, options: Json) -> None:
+def test_two_choices(site: Site, options: Json, near: str) -> None:
     if "many" not in site.kind.has:
         pytest.skip(f"{site.kind.name} knows no `n`")
     body = requests.chat(site, n=2, temperature=site.kind.many_temperature)
-    _, through = same_answer(site, requests.CHAT, body)
+    _, through = same_answer(site, requests.CHAT, body, near)
     assert [choice["index"] for choice in through["choices"]] == [0, 1]
-    events, block = same_stream(site, requests.CHAT, body | {"stream": True, **options})
+    events, block = same_stream(site, requests.CHAT, body | {"stream": True, **options}, near)
     blocks.check_choices(block)
     assert block["completion_tokens"] == 2 * requests.TOKENS
     assert any("usage" in (wire.data(event) or {}) for event in events) == bool(options)
 
 
 @pytest.mark.parametrize("path", [requests.RESPONSES, requests.MESSAGES])
-def test_typed_events(site: Site, path: str) -> None:
+def test_typed_events(site: Site, path: str, near: str) -> None:
     """`/v1/responses` and `/v1/messages`, as a stream and not."""
     body = requests.typed(site, path)
     if path == requests.MESSAGES and "messages" not in site.kind.has:
         refused(site, path, body)
-    _, whole = same_answer(site, path, body)
-    events, block = same_stream(site, path, body | {"stream": True})
+    _, whole = same_answer(site, path, body, near)
+    events, block = same_stream(site, path, body | {"stream": True}, near)
     blocks.check_stream(block, site, whole["usage"])
     assert '"usage"' in "".join(events)
 
@@ -296,7 +296,8 @@ def test_a_client_that_leaves_stops_the_engine(site: Site, way: str) -> None:
     body = requests.endless(site)
     connection = wire.connect(site.through[way])
     try:
-        connection.request("POST", requests.CHAT, json.dumps(body), {"content-type": "application/json"})
+        path = wire.target(site.through[way], requests.CHAT)
+        connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
         response = connection.getresponse()
         assert response.readline().startswith(b"data:")
         gauge = site.kind.running

@@ -68,6 +68,11 @@ def connect(url: str) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(parts.hostname, parts.port, timeout=ASK_WITHIN_S)
 
 
+def target(url: str, path: str) -> str:
+    """Return a path below that of the URL."""
+    return urllib.parse.urlsplit(url).path + path
+
+
 def ask(url: str, path: str, body: Json | str | None = None) -> Answer:
     """POST a body, or GET."""
     text = body if isinstance(body, str) else json.dumps(body)
@@ -75,9 +80,9 @@ def ask(url: str, path: str, body: Json | str | None = None) -> Answer:
     try:
         began = time.monotonic()
         if body is None:
-            connection.request("GET", path)
+            connection.request("GET", target(url, path))
         else:
-            connection.request("POST", path, text.encode(), {"content-type": "application/json"})
+            connection.request("POST", target(url, path), text.encode(), {"content-type": "application/json"})
         response = connection.getresponse()
         content = response.read()
         wall_ms = (time.monotonic() - began) * 1000

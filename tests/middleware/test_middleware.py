@@ -151,7 +151,10 @@ def test_own_routes() -> None:
     app = wrapped(whole(ANSWER))
     ask(app)
     assert b'fastwrap_requests_total{operation="chat",outcome="complete"} 1.0' in ask(app, path="/-/metrics").body
-    assert (ask(app, path="/-/healthy").status, ask(app, path="/-/nothing").status) == (200, 404)
+    assert [ask(app, path=f"/-/{name}").status for name in ("healthy", "ready", "nothing")] == [200, 200, 404]
+    loading = wrapped(whole(b"", status=503), backend="vllm")
+    assert ask(loading, path="/-/ready").json == {"status": "waiting", "backend": "vllm", "engine": "/health: 503"}
+    assert ask(wrapped(Scripted([FailedError()])), path="/-/ready").status == 500
 
 
 class FailedError(RuntimeError):
