@@ -76,10 +76,7 @@ KINDS = (
         health="/health",
         ready_within_s=120,
         has=frozenset({"tools", "messages", "many", "middleware"}),
-        options=(
-            *("--enable-per-request-metrics", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
-            *("--middleware", "engines.inside.Beside"),
-        ),
+        options=("--enable-per-request-metrics", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
         merges=True,
         running="vllm:num_requests_running",
         gauges=frozenset({"kv_cache_usage", "running", "waiting"}),
@@ -207,8 +204,11 @@ def engine(kind: Kind, folder: Path, logs: Path) -> Iterator[tuple[Running, str,
         NotInstalledError: If it is not installed; says how to.
     """
     port = free_port()
-    modules = _modules(logs) if "middleware" in kind.has else None
     command = [str(folder / "serve.sh"), kind.name, str(port), *kind.options]
+    modules = None
+    if "middleware" in kind.has:
+        modules = _modules(logs)
+        command += ["--middleware", "engines.inside.Beside"]
     running = Running(command, logs / f"{kind.name}.log", modules)
     try:
         running.until(lambda: _answers(port, kind.health), kind.ready_within_s)

@@ -311,6 +311,34 @@ fn hop_by_hop_headers_of_the_answer_are_dropped() {
 }
 
 #[test]
+fn what_was_held_back_is_let_go_as_it_came() {
+    for (content_type, pieces) in [
+        ("application/json", [&ANSWER[..9], &ANSWER[9..]]),
+        ("text/event-stream", [FINISH, &DONE[..9]]),
+    ] {
+        let meter = meter("body");
+        let (mut exchange, _) = answering(&meter, &mut headers(&[("content-type", content_type)]));
+        let mut out = Vec::new();
+        for piece in pieces {
+            assert_eq!(feed(&mut exchange, piece), "");
+        }
+        exchange.let_go(&mut out);
+        assert_eq!(out.concat(), pieces.concat().as_bytes());
+        assert_eq!(feed(&mut exchange, "more"), "more");
+        drop(exchange);
+        assert_eq!(outcomes(&meter, CHAT), [0, 0, 1, 0]);
+    }
+}
+
+#[test]
+fn an_engine_in_the_process_has_no_hop() {
+    let mut response = headers(&[("connection", "close"), ("content-type", "text/event-stream")]);
+    let (mut exchange, _) = answering(&meter("body"), &mut HeaderMap::new());
+    exchange.response_here(StatusCode::OK, &mut response);
+    assert_eq!(response["connection"], "close");
+}
+
+#[test]
 fn time_in_the_proxy_is_the_way_in_and_the_mean_way_out() {
     let mut exchange = streaming(&meter("body"));
     exchange.transit().handed_over(0, 200_000);
