@@ -204,6 +204,7 @@ def supervision_from(values: Mapping[str, Any]) -> Supervision:
 
 #: They would protect what fastwrap serves, and in the middleware nothing: to ignore them would leave open what is meant
 #: to be shut.
+_USELESS = "is for fastwrap serve: in the middleware the application's own protection counts, as vLLM's --api-key"
 _PROTECTION = ("api_key_file", "upstream_api_key_file", "tls_certificate", "tls_key", "cors_origins")
 
 
@@ -213,16 +214,14 @@ def in_process_settings() -> InProcessSettings:
     Raises:
         SettingsError: If a value cannot be used, or would protect nothing; says which, and where it came from.
     """
-    for name in _PROTECTION:
-        if os.environ.get(_variable(name)):
-            raise SettingsError(
-                name,
-                f"{_variable(name)} is for fastwrap serve: in the middleware the application's own protection counts",
-            )
 
     @click.command()
     @settings_options(*names_of(InProcessSettings))
     def read(**values: Any) -> InProcessSettings:
+        in_file = click.get_current_context().default_map or {}
+        for name in _PROTECTION:
+            if in_file.get(name) or os.environ.get(_variable(name)):
+                raise SettingsError(name, f"{_variable(name)} {_USELESS}")
         return _made(InProcessSettings, values)
 
     try:

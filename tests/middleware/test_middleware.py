@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastwrap import middleware, passage
+from fastwrap import gpu, middleware, passage
 from fastwrap.passage import App, Message, Receive, Scope, Send
 from middleware.asgi import JSON, STREAM, Call, Scripted, ask, body, start, streaming, whole, wrapped
 from proxy.blocks import block_of, without_blocks
@@ -289,22 +289,29 @@ def test_what_cannot_be_read_is_not_measured(caplog: pytest.LogCaptureFixture) -
     assert "a request is not measured" in caplog.text
 
 
-def test_lifespan_is_the_applications() -> None:
+def test_lifespan_is_the_applications(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sampled is sampled from then on: once, however many requests there are."""
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await whole(ANSWER)(scope, receive, send)
+            return
         assert (await receive())["type"] == "lifespan.startup"
         scope["state"]["x"] = 1
+        await Call().run(through)
+        await Call().run(through)
         await send({"type": "lifespan.startup.complete"})
-        assert (await receive())["type"] == "lifespan.shutdown"
-        await send({"type": "lifespan.shutdown.complete"})
 
     async def receive() -> Message:
-        return {"type": f"lifespan.{waiting.pop(0)}"}
+        return {"type": "lifespan.startup"}
 
     async def send(message: Message) -> None:
         sent.append(message["type"])
 
-    waiting = ["startup", "shutdown"]
+    started: list[Any] = []
+    monkeypatch.setattr(gpu, "start_sampler", lambda *arguments: started.append(arguments))
     sent: list[str] = []
     state: dict[str, Any] = {}
-    asyncio.run(wrapped(app)({"type": "lifespan", "state": state}, receive, send))
-    assert (sent, state) == (["lifespan.startup.complete", "lifespan.shutdown.complete"], {"x": 1})
+    asyncio.run((through := wrapped(app))({"type": "lifespan", "state": state}, receive, send))
+    assert (sent, state) == (["lifespan.startup.complete"], {"x": 1})
+    assert len(started) == 1

@@ -52,6 +52,14 @@ def test_what_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch, name: s
         PerformanceMiddleware(whole(ANSWER))
 
 
+def test_nor_may_a_file_protect_what_it_cannot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = tmp_path / "fastwrap.toml"
+    config.write_text('api_key_file = "/keys"\n')
+    monkeypatch.setenv("FASTWRAP_CONFIG", str(config))
+    with pytest.raises(SettingsError, match="FASTWRAP_API_KEY_FILE is for fastwrap serve"):
+        PerformanceMiddleware(whole(ANSWER))
+
+
 def test_that_of_vllm_reads_them_when_it_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module("fastwrap.vllm")
     app = importlib.reload(module).PerformanceMiddleware(whole(ANSWER))
