@@ -76,15 +76,25 @@ class Passage:
 
     def send(self, message: Message) -> Awaitable[None]:
         """Take a message of the application's: a chunk in which nothing is to be changed goes on as it is."""
-        if self._observed is not None:
+        observed = self._observed
+        if observed is not None:
             try:
-                changed = self._take(self._observed, message)
+                if message["type"] == "http.response.body":  # here, for a call would cost a chunk a tenth
+                    given, more = message.get("body", b""), message.get("more_body", False)
+                    body = observed.body(given, more)
+                    if body is None:
+                        return _nothing()
+                    if body is not given:
+                        message = {**message, "body": body}
+                    if self._head is not None or not more:
+                        self._settle(observed, more=more)
+                elif message["type"] == "http.response.start":
+                    head = self._begin(observed, message)
+                    if head is None:
+                        return _nothing()
+                    message = head
             except (Exception, Panic) as error:  # noqa: BLE001 (the application is not to notice)
                 self._fail(error)
-            else:
-                if changed is None:
-                    return _nothing()
-                message = changed
         if self._head is None and not self._held:
             return self._send(message)
         return self._let_go(message)
@@ -97,15 +107,8 @@ class Passage:
             with contextlib.suppress(Exception):  # what the application raised counts
                 await self._let_go(None)
 
-    def _take(self, observed: Observed, message: Message) -> Message | None:
-        """Return the message that goes on, which may be the same; None if nothing may yet."""
-        if message["type"] == "http.response.body":
-            return self._take_body(observed, message)
-        if message["type"] == "http.response.start":
-            return self._take_head(observed, message)
-        return message
-
-    def _take_head(self, observed: Observed, message: Message) -> Message | None:
+    def _begin(self, observed: Observed, message: Message) -> Message | None:
+        """Return the head that goes on, or keep it: then None."""
         given = [*message.get("headers", ())]
         headers = observed.head(message["status"], given)
         if headers is not None:
@@ -113,16 +116,12 @@ class Passage:
         self._head = {**message, "headers": given}
         return None
 
-    def _take_body(self, observed: Observed, message: Message) -> Message | None:
-        given, more = message.get("body", b""), message.get("more_body", False)
-        body = observed.body(given, more)
+    def _settle(self, observed: Observed, *, more: bool) -> None:
+        """Something goes on of a body whose head waits, or the last of it does."""
         if not more:
             self._observed = None
-        if body is None:
-            return None
         if self._head is not None:
             self._head["headers"] = observed.headers()
-        return message if body is given else {**message, "body": body}
 
     async def _let_go(self, message: Message | None) -> None:
         """Send what was held back, and then this."""
