@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::hooks::Hook;
 use crate::performance::{Outcome, Performance};
 use crate::route::Route;
 
@@ -37,8 +38,10 @@ const fn cells_of(histogram: &[f64]) -> usize {
 const CELLS_PER_ROUTE: usize =
     cells_of(&REQUEST_DURATION) + cells_of(&TIME_TO_FIRST_TOKEN) + cells_of(&TIME_PER_OUTPUT_TOKEN);
 const INTERNAL_ERRORS: usize = BUCKETS + ROUTES * CELLS_PER_ROUTE;
+const HOOK_ERRORS: usize = INTERNAL_ERRORS + 1;
+const HOOK_DROPS: usize = HOOK_ERRORS + Hook::ALL.len();
 /// How many cells there are.
-pub const CELLS: usize = INTERNAL_ERRORS + 1;
+pub const CELLS: usize = HOOK_DROPS + Hook::ALL.len();
 
 /// Memory that holds cells, which processes may share.
 pub trait Cells: Send + Sync {
@@ -113,6 +116,16 @@ impl Counters {
         self.add(INTERNAL_ERRORS, 1);
     }
 
+    /// A hook failed, or took too long.
+    pub fn hook_error(&self, hook: Hook) {
+        self.add(HOOK_ERRORS + hook.index(), 1);
+    }
+
+    /// A hook was not told: too much waited for it already.
+    pub fn hook_drop(&self, hook: Hook) {
+        self.add(HOOK_DROPS + hook.index(), 1);
+    }
+
     fn observe(&self, route: Route, performance: &Performance) {
         let tokens = [performance.prompt_tokens, performance.completion_tokens];
         for (at, count) in tokens.into_iter().enumerate() {
@@ -179,6 +192,12 @@ impl Snapshot {
     #[must_use]
     pub fn internal_errors(&self) -> u64 {
         self.cell(INTERNAL_ERRORS)
+    }
+
+    /// How often a hook failed, and how often it was not told.
+    #[must_use]
+    pub fn hook(&self, hook: Hook) -> [u64; 2] {
+        [self.cell(HOOK_ERRORS + hook.index()), self.cell(HOOK_DROPS + hook.index())]
     }
 
     /// Requests that ended; `None` is everything that is not measured.

@@ -1,12 +1,13 @@
 //! One request and its answer, from the first header to the outcome.
 //!
 //! Whoever does the I/O calls, in this order: [`Exchange::begin`]; [`Exchange::body`], [`Exchange::upload`] or
-//! [`Exchange::received`]; [`Exchange::sent`]; [`Exchange::response`]; [`Exchange::data`] any number of times; [`Exchange::finish`] or
+//! [`Exchange::received`], before which hooks may have looked at what has [`Exchange::arrived`]; [`Exchange::sent`]; [`Exchange::response`]; [`Exchange::data`] any number of times; [`Exchange::finish`] or
 //! [`Exchange::fail`]. An exchange that is dropped before its end was cancelled by the client.
 
 mod assembled;
 mod context;
 mod ending;
+mod hooked;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use crate::error::Fault;
 use crate::event::{ChoiceSet, Dialect};
 use crate::framing::Framing;
 use crate::headers;
+use crate::hooks::{self, Asked};
 use crate::meter::{EngineMarks, Meter};
 use crate::performance::{EngineNumbers, Outcome, Performance};
 use crate::request::Facts;
@@ -69,10 +71,11 @@ enum Mode {
 /// The state of one request.
 pub struct Exchange {
     route: Option<Route>,
-    status: StatusCode,
     timeline: Timeline,
     mode: Mode,
     context: Context,
+    /// Its time of arrival is known.
+    arrived: bool,
     ended: bool,
 }
 
@@ -97,7 +100,6 @@ impl Exchange {
         let in_flight = meter.begin(now_ns);
         let mut exchange = Box::new(Self {
             route: Route::of(method, target),
-            status: StatusCode::OK,
             timeline: Timeline::new(now_ns),
             mode: Mode::Untouched,
             context: Context {
@@ -117,10 +119,13 @@ impl Exchange {
                 unread: Some("no_answer"),
                 outcome: Outcome::Complete,
                 error_type: None,
+                status: None,
+                asked: meter.hooks().map(|_| Box::new(Asked::of(method, target, request_headers))),
                 now_ns,
                 rendered: None,
                 meter: Arc::clone(meter),
             },
+            arrived: false,
             ended: false,
         });
         // Only now: whatever goes wrong in there, this request ends as one that was counted.
@@ -128,7 +133,10 @@ impl Exchange {
         exchange.context.engine_marks = meter.mark_engine(now_ns);
         match exchange.own_answer(method, request_headers, in_flight) {
             Some(answer) => Err(Box::new(answer)),
-            None => Ok(exchange),
+            None => {
+                exchange.context.tell_request();
+                Ok(exchange)
+            }
         }
     }
 
@@ -144,6 +152,7 @@ impl Exchange {
             return Some(self.refuse(fault, began_ns));
         }
         if let Some(preflight) = grant.and_then(|grant| grant.preflight(method, request_headers)) {
+            self.context.status = Some(preflight.status());
             self.end(Outcome::Complete, began_ns);
             return Some(preflight);
         }
@@ -203,6 +212,9 @@ impl Exchange {
     /// The request's whole body has arrived; returns what the engine is to get.
     pub fn body(&mut self, body: Bytes, now_ns: u64) -> Bytes {
         self.received(now_ns);
+        if let Some(asked) = &mut self.context.asked {
+            asked.model = hooks::model(&body);
+        }
         let Some(route) = self.route else {
             return body;
         };
@@ -233,7 +245,15 @@ impl Exchange {
 
     /// The last byte of a request that is not read has arrived.
     pub fn received(&mut self, now_ns: u64) {
-        self.timeline.received_ns = now_ns;
+        if !self.arrived {
+            self.timeline.received_ns = now_ns;
+        }
+    }
+
+    /// The request's last byte has arrived, and hooks look at it: what they take counts.
+    pub fn arrived(&mut self, now_ns: u64) {
+        self.received(now_ns);
+        self.arrived = true;
     }
 
     /// Makes the client's headers fit for the engine, whose host is `host`.
@@ -256,10 +276,13 @@ impl Exchange {
     /// As [`Self::response`], of an engine in this process, so that no hop lies between.
     pub fn response_here(&mut self, status: StatusCode, response_headers: &mut HeaderMap) -> Plan {
         self.tell_page(response_headers);
-        self.status = status;
+        self.context.status = Some(status);
         self.context.unread = None;
         if let Some(upload) = self.context.upload.take() {
             let (facts, received_ns) = upload.known();
+            if let Some(asked) = &mut self.context.asked {
+                asked.model.clone_from(&facts.model);
+            }
             self.context.facts = facts;
             self.timeline.received_ns = received_ns.unwrap_or(self.timeline.received_ns);
         }
@@ -363,27 +386,35 @@ impl Exchange {
     }
 
     /// The answer ended as HTTP says it should. `head` is that of a collected answer: it is changed.
-    pub fn finish(&mut self, now_ns: u64, head: Option<&mut Parts>, out: &mut Vec<Bytes>) {
+    pub fn finish(&mut self, now_ns: u64, mut head: Option<&mut Parts>, out: &mut Vec<Bytes>) {
         self.context.now_ns = now_ns;
         self.timeline.last_byte_ns.get_or_insert(now_ns);
         let outcome = match std::mem::replace(&mut self.mode, Mode::Untouched) {
-            Mode::Untouched if self.status.is_client_error() || self.status.is_server_error() => {
-                self.context.met_error(self.status.as_str().to_owned());
-                Outcome::Error
-            }
-            Mode::Untouched => Outcome::Complete,
+            Mode::Untouched => self.finish_untouched(),
             Mode::Stream(stream) => self.finish_stream(*stream, out),
-            Mode::Assemble(assembling) => self.finish_assembled(*assembling, head, out),
+            Mode::Assemble(assembling) => {
+                self.finish_assembled(*assembling, head.as_deref_mut(), out)
+            }
             Mode::Collect { chunks, hold, .. } => {
                 let body = if let [only] = chunks.as_slice() {
                     only.clone()
                 } else {
                     chunks.concat().into()
                 };
-                self.finish_json(body, hold, head, out)
+                self.finish_json(body, hold, head.as_deref_mut(), out)
             }
         };
+        self.context.status = head.map(|head| head.status).or(self.context.status);
         self.end(outcome, now_ns);
+    }
+
+    fn finish_untouched(&mut self) -> Outcome {
+        let is_error = |status: &StatusCode| status.is_client_error() || status.is_server_error();
+        let Some(status) = self.context.status.filter(is_error) else {
+            return Outcome::Complete;
+        };
+        self.context.met_error(status.as_str().to_owned());
+        Outcome::Error
     }
 
     /// Reads a whole JSON answer, and puts it out if it was held back.
@@ -514,8 +545,9 @@ impl Exchange {
 
     /// The request cannot be answered by the engine; returns what the client gets instead.
     pub fn refuse(&mut self, fault: Fault, now_ns: u64) -> Response<Bytes> {
-        self.end_with(fault, now_ns);
         let mut response = fault.response();
+        self.context.status = Some(response.status());
+        self.end_with(fault, now_ns);
         self.tell_page(response.headers_mut());
         response
     }

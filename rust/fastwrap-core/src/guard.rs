@@ -14,7 +14,7 @@ pub use self::keys::{Keys, NoRandomness};
 use crate::error::Fault;
 
 /// Where clients of the Messages API put their key.
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The keys of clients, the engine's own key, and the origins of pages.
 #[derive(Default)]
@@ -122,7 +122,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue
 }
 
 /// The key of `Bearer KEY` (RFC 6750, section 2.1).
-fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+pub(crate) fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, key) = value.as_bytes().split_at_checked(b"bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(key)
 }

@@ -18,6 +18,7 @@ pub mod gpu;
 pub mod guard;
 pub mod head;
 pub mod headers;
+pub mod hooks;
 pub mod json;
 pub mod meter;
 pub mod peak;

@@ -1,12 +1,13 @@
 //! What all requests of a process share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use crate::counters::{Cells, Counters};
 use crate::enrich::Enrich;
 use crate::gpu::GpuLog;
 use crate::guard::Guard;
+use crate::hooks::Hooks;
 use crate::peak::PeakSince;
 use crate::profile::Profile;
 use crate::samples::{Mark, SampleLog, Window};
@@ -73,6 +74,7 @@ pub struct Meter {
     host_memory: Mutex<SampleLog>,
     in_flight: Mutex<PeakSince>,
     onlookers: RwLock<Vec<Arc<dyn Onlooker>>>,
+    hooks: OnceLock<Arc<dyn Hooks>>,
 }
 
 impl std::fmt::Debug for Meter {
@@ -102,6 +104,7 @@ impl Meter {
             host_memory: Mutex::new(SampleLog::new(HOST_MEMORY_STALE_NS)),
             in_flight: Mutex::default(),
             onlookers: RwLock::default(),
+            hooks: OnceLock::new(),
         }
     }
 
@@ -160,6 +163,16 @@ impl Meter {
         let mut onlookers = self.onlookers.write().unwrap_or_else(PoisonError::into_inner);
         onlooker.count(self.in_flight());
         onlookers.push(onlooker);
+    }
+
+    /// Tells `hooks` of requests that begin from now on; set once.
+    pub fn set_hooks(&self, hooks: Arc<dyn Hooks>) {
+        let _ = self.hooks.set(hooks);
+    }
+
+    /// Whoever is to be told of requests, if anybody is.
+    pub fn hooks(&self) -> Option<&dyn Hooks> {
+        self.hooks.get().map(Arc::as_ref)
     }
 
     /// Requests in flight.

@@ -146,6 +146,8 @@ pub struct Performance {
     pub error_type: Option<Cow<'static, str>>,
     /// Why a field above is null.
     pub unavailable: Reasons,
+    /// Members that hooks have added, as `,"name":value…`.
+    pub extra: Bytes,
 }
 
 /// Milliseconds with three decimals.
@@ -155,7 +157,7 @@ pub fn milliseconds(ns: f64) -> f64 {
 }
 
 #[allow(clippy::cast_precision_loss)] // 2^53 ns is 104 days
-fn ms(ns: u64) -> f64 {
+pub(crate) fn ms(ns: u64) -> f64 {
     milliseconds(ns as f64)
 }
 
@@ -200,7 +202,7 @@ impl Performance {
             }
             return;
         }
-        self.ttft_ms = since(timeline.text.first_ns);
+        self.ttft_ms = timeline.ttft_ms();
         self.first_chunk_ms = since(timeline.first_chunk_ns);
         self.first_answer_ms = since(timeline.first_answer_ns);
         self.chunks = Some(timeline.text.chunks);

@@ -29,6 +29,8 @@ pub struct Facts {
     pub include_usage: bool,
     /// `n`, 1 if absent.
     pub choices: u64,
+    /// The model's name; read only for hooks, or where the body is read as it passes.
+    pub model: Option<String>,
     edit: Option<Edit>,
 }
 

@@ -97,6 +97,8 @@ pub trait Render {
     fn engine_numbers(&mut self, data: &[u8]);
     /// Looks at the data of every event but `[DONE]`; it has no reading if it is no JSON object.
     fn event(&mut self, _reading: Option<&Reading>, _data: &[u8]) {}
+    /// The first text has come.
+    fn first_text(&mut self, _timeline: &Timeline) {}
     /// The member that the engine sends only to those who ask for usage, if there is one.
     fn comes_with_usage(&self) -> Option<&str> {
         None
@@ -306,7 +308,9 @@ impl Stream {
             return Decision::Pass;
         };
         render.event(Some(&reading), &data);
-        timeline.event(&reading, read_ns, self.settings.stall_ns);
+        if timeline.event(&reading, read_ns, self.settings.stall_ns) {
+            render.first_text(timeline);
+        }
         if let Some(usage) = reading.usage.filter(|usage| !usage.is_zero()) {
             timeline.count(usage, reading.choices, self.settings.usage_per_choice);
         }

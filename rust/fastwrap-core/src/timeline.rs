@@ -6,6 +6,7 @@ use sketches_ddsketch::{Config, DDSketch};
 
 pub use self::pace::Pace;
 use crate::event::{ChoiceSet, Reading};
+use crate::performance::ms;
 use crate::usage::Usage;
 
 /// Relative error of the percentiles of gaps.
@@ -101,19 +102,26 @@ impl Timeline {
         Self { received_ns, ..Self::default() }
     }
 
+    /// Time to first token, in milliseconds.
+    #[must_use]
+    pub fn ttft_ms(&self) -> Option<f64> {
+        self.text.first_ns.map(|ns| ms(ns.saturating_sub(self.received_ns)))
+    }
+
     /// Bytes of the body left the socket.
     pub fn bytes(&mut self, read_ns: u64) {
         self.first_byte_ns.get_or_insert(read_ns);
         self.last_byte_ns = Some(read_ns);
     }
 
-    /// An event was in the bytes that left the socket at `read_ns`. Gaps over `stall_ns` count as stalls.
-    pub fn event(&mut self, reading: &Reading, read_ns: u64, stall_ns: u64) {
+    /// An event was in the bytes that left the socket at `read_ns`. Gaps over `stall_ns` count as stalls. Returns whether
+    /// its text was the first.
+    pub fn event(&mut self, reading: &Reading, read_ns: u64, stall_ns: u64) -> bool {
         self.first_chunk_ns.get_or_insert(read_ns);
         self.add_choices(reading.choices);
         self.finished.extend(reading.finished);
         if !reading.has_text() {
-            return;
+            return false;
         }
         if !(reading.answer.is_empty() && reading.tool_call.is_empty()) {
             self.first_answer_ns.get_or_insert(read_ns);
@@ -122,7 +130,8 @@ impl Timeline {
         // The counts of an event are those of its choice only if it has one.
         let tokens =
             running.filter(|_| reading.choices.len() == 1).and_then(|usage| usage.completion);
-        if let Some(last_ns) = self.text.chunk(read_ns, tokens) {
+        let last_ns = self.text.chunk(read_ns, tokens);
+        if let Some(last_ns) = last_ns {
             self.gaps.add(read_ns.saturating_sub(last_ns), stall_ns);
         }
         let text = reading.text();
@@ -131,6 +140,7 @@ impl Timeline {
                 choice.chunk(read_ns, tokens);
             }
         }
+        last_ns.is_none()
     }
 
     fn add_choices(&mut self, choices: ChoiceSet) {

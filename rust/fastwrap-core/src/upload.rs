@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use crate::hooks::model_name;
 use crate::json::{Scanner, is_key, plain_bytes};
 use crate::request::{Facts, USAGE_MEMBER};
 
@@ -16,6 +17,7 @@ enum Member {
     Stream,
     Choices,
     StreamOptions,
+    Model,
 }
 
 /// What the bytes at hand belong to, and whether they are kept.
@@ -169,6 +171,7 @@ impl Reader {
             ("stream", Member::Stream),
             ("n", Member::Choices),
             ("stream_options", Member::StreamOptions),
+            ("model", Member::Model),
         ]
         .into_iter()
         .find(|(name, _)| is_key(&self.text, name))
@@ -198,9 +201,10 @@ impl Reader {
                 self.facts.read_options(&mut scanner);
                 piece.send(at, &mut self.held, out);
             }
+            Member::Model => self.facts.model = model_name(&self.text),
         }
         let settled = self.facts.stream || !self.facts.has_edit();
-        if self.held.is_some() && member != Member::Choices && settled {
+        if self.held.is_some() && !matches!(member, Member::Choices | Member::Model) && settled {
             piece.send(at, &mut self.held, out);
             if let Some(held) = self.held.take() {
                 out.push(self.facts.ask_for_usage(held.into()));

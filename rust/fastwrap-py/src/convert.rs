@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 use fastwrap_core::error::Fault;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    request,
+};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyList, PyTuple};
@@ -52,6 +56,15 @@ pub(crate) fn header_list<'py>(
         PyTuple::new(py, pair)
     });
     PyList::new(py, pairs.collect::<PyResult<Vec<_>>>()?)
+}
+
+/// A whole answer, as Python gives it.
+pub(crate) fn response(status: u16, headers: &Headers, body: &[u8]) -> PyResult<Response<Bytes>> {
+    let bad = |error: &dyn std::fmt::Display| PyValueError::new_err(error.to_string());
+    let mut response = Response::new(Bytes::copy_from_slice(body));
+    *response.status_mut() = StatusCode::from_u16(status).map_err(|error| bad(&error))?;
+    *response.headers_mut() = header_map(headers).map_err(|error| bad(&error))?;
+    Ok(response)
 }
 
 /// All parts in one object.

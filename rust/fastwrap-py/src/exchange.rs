@@ -15,12 +15,12 @@ use http::{HeaderMap, Response, StatusCode, request};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use pyo3::create_exception;
-use pyo3::exceptions::PyException;
+use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::convert::{header_list, joined};
-use crate::measured::parse_fault;
+use crate::convert::{Headers, header_list, joined, response};
+use crate::measured::{owned, parse_fault};
 use crate::reactor::Reactor;
 use crate::task::Task;
 
@@ -293,6 +293,15 @@ impl Exchange {
         }
     }
 
+    /// Where hooks add to blocks, the relay's thread may wait for the interpreter while it has the task.
+    fn cancel_task(&self, task: &Task) {
+        if self.relay.meter.hooks().is_none() {
+            task.cancel();
+        } else {
+            Python::try_attach(|py| py.detach(|| task.cancel()));
+        }
+    }
+
     fn refuse_with(&mut self, fault: Fault) {
         if let Some(mut opening) = self.opening.take() {
             self.shared.respond(opening.exchange.refuse(fault, now_ns()));
@@ -423,13 +432,35 @@ impl Exchange {
         self.take(py)
     }
 
+    fn caller(&self) -> PyResult<(String, Option<String>)> {
+        let opening = self.opening.as_ref();
+        let opening = opening.ok_or_else(|| PyRuntimeError::new_err("it has been sent"))?;
+        Ok(owned(opening.exchange.caller()))
+    }
+
+    fn arrived(&mut self) {
+        if let Some(opening) = &mut self.opening {
+            opening.exchange.arrived(now_ns());
+        }
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it converts
+    fn reject(&mut self, status: u16, headers: Headers, body: &[u8], code: String) -> PyResult<()> {
+        let answer = response(status, &headers, body)?;
+        if let Some(mut opening) = self.opening.take() {
+            self.shared.respond(opening.exchange.reject(answer, code, now_ns()));
+            self.wake();
+        }
+        Ok(())
+    }
+
     fn cancel(&mut self) {
         if self.opening.take().is_some() {
             self.shared.lock().aborted = true;
             self.wake();
         }
         if let Some(task) = self.task.take() {
-            task.cancel();
+            self.cancel_task(&task);
         }
     }
 }

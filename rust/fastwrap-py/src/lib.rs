@@ -10,6 +10,7 @@ mod edges;
 mod engine;
 mod exchange;
 mod gpu;
+mod hooks;
 mod measured;
 mod meter;
 mod observed;
@@ -27,6 +28,7 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<edges::Edges>()?;
     module.add_class::<exchange::Exchange>()?;
+    module.add_class::<hooks::HookQueue>()?;
     module.add_class::<measured::Measured>()?;
     module.add_class::<gpu::GpuLog>()?;
     module.add_class::<meter::Meter>()?;

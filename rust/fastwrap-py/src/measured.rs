@@ -14,7 +14,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::convert::{Headers, header_list, header_map, joined};
+use crate::convert::{Headers, header_list, header_map, joined, response};
 
 /// Status, headers and body of a whole answer.
 pub(crate) type Whole<'py> = (u16, Bound<'py, PyList>, Bound<'py, PyBytes>);
@@ -60,6 +60,11 @@ impl Measured {
 pub(crate) fn whole<'py>(py: Python<'py>, response: Response<Bytes>) -> PyResult<Whole<'py>> {
     let (head, body) = response.into_parts();
     Ok((head.status.as_u16(), header_list(py, &head.headers)?, PyBytes::new(py, &body)))
+}
+
+/// The request's id, and whose key it carries.
+pub(crate) fn owned((request_id, key_id): (&str, Option<&str>)) -> (String, Option<String>) {
+    (request_id.to_owned(), key_id.map(str::to_owned))
 }
 
 #[pymethods]
@@ -160,6 +165,31 @@ impl Measured {
             None => fault.response(),
         };
         whole(py, response)
+    }
+
+    fn caller(&mut self) -> PyResult<(String, Option<String>)> {
+        Ok(owned(self.exchange()?.caller()))
+    }
+
+    fn arrived(&mut self) -> PyResult<()> {
+        self.exchange()?.arrived(now_ns());
+        Ok(())
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it converts
+    fn reject<'py>(
+        &mut self,
+        py: Python<'py>,
+        status: u16,
+        headers: Headers,
+        body: &[u8],
+        code: String,
+    ) -> PyResult<Whole<'py>> {
+        let answer = response(status, &headers, body)?;
+        let exchange = self.exchange.take();
+        let mut exchange =
+            exchange.ok_or_else(|| PyRuntimeError::new_err("the exchange is over"))?;
+        whole(py, exchange.reject(answer, code, now_ns()))
     }
 
     fn cancel(&mut self) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fastwrap_core::assemble::{JsonForm, Template};
 use fastwrap_core::counters::{Counters, HISTOGRAMS, Snapshot, private_cells};
 use fastwrap_core::guard::{Cors, Keys};
+use fastwrap_core::hooks::Hook;
 use fastwrap_core::meter::{Meter as CoreMeter, Settings};
 use fastwrap_core::performance::Outcome;
 use fastwrap_core::profile::{EngineField, Profile};
@@ -20,6 +21,7 @@ use crate::cells;
 use crate::convert::{Headers, header_list, request_head};
 use crate::edges::Edges;
 use crate::gpu::GpuLog;
+use crate::hooks::{HookQueue, parse_hook};
 use crate::measured::{Measured, Whole, whole};
 use crate::observed::Observed;
 use crate::samples::Samples;
@@ -223,6 +225,23 @@ impl Meter {
 
     fn internal_errors(&self) -> PyResult<u64> {
         Ok(self.snapshot()?.internal_errors())
+    }
+
+    #[pyo3(signature = (told, enrich))]
+    fn set_hooks(&self, told: Vec<String>, enrich: Option<Py<PyAny>>) -> PyResult<HookQueue> {
+        let queue = HookQueue::new(&told, enrich)?;
+        self.core.set_hooks(queue.hooks());
+        Ok(queue)
+    }
+
+    fn hook_error(&self, hook: &str) -> PyResult<()> {
+        self.core.counters.hook_error(parse_hook(hook)?);
+        Ok(())
+    }
+
+    fn hooks(&self) -> PyResult<Vec<(&'static str, [u64; 2])>> {
+        let snapshot = self.snapshot()?;
+        Ok(Hook::ALL.into_iter().map(|hook| (hook.name(), snapshot.hook(hook))).collect())
     }
 
     fn requests(&self) -> PyResult<Vec<(&'static str, &'static str, u64)>> {

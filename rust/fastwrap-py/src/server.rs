@@ -7,13 +7,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fastwrap_core::error::Fault;
 use fastwrap_relay::Relay;
-use fastwrap_server::{Options, Own, Server as CoreServer, bind, bind_unix};
-use http::{HeaderMap, Method, Response, StatusCode};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use fastwrap_server::{Check, Options, Own, Server as CoreServer, bind, bind_unix};
+use http::{HeaderMap, Method, Response};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
-use crate::convert::{Headers, header_list, header_map};
+use crate::convert::{Headers, header_list, response};
+use crate::hooks::PythonCheck;
 use crate::meter::Meter;
 use crate::relay::{prepare, timeout};
 
@@ -32,10 +33,7 @@ pub(crate) struct Reply {
 impl Reply {
     #[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it converts
     fn __call__(&mut self, status: u16, headers: Headers, body: &[u8]) -> PyResult<()> {
-        let bad = |error: &dyn std::fmt::Display| PyValueError::new_err(error.to_string());
-        let mut response = Response::new(Bytes::copy_from_slice(body));
-        *response.status_mut() = StatusCode::from_u16(status).map_err(|error| bad(&error))?;
-        *response.headers_mut() = header_map(&headers).map_err(|error| bad(&error))?;
+        let response = response(status, &headers, body)?;
         let sender =
             self.sender.take().ok_or_else(|| PyRuntimeError::new_err("it was answered already"))?;
         // The client may have left meanwhile.
@@ -69,12 +67,13 @@ pub(crate) struct Server {
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (meter, upstream, own, *, host, port, uds, workers, grace, header_timeout, body_timeout, connect_timeout, first_byte_timeout, idle_timeout, total_timeout))]
+    #[pyo3(signature = (meter, upstream, own, *, check, host, port, uds, workers, grace, header_timeout, body_timeout, connect_timeout, first_byte_timeout, idle_timeout, total_timeout))]
     #[allow(clippy::too_many_arguments)] // keyword-only in Python
     fn new(
         meter: &Meter,
         upstream: &str,
         own: Py<PyAny>,
+        check: Option<(Py<PyAny>, Py<PyAny>, f64)>,
         host: &str,
         port: u16,
         uds: Option<PathBuf>,
@@ -92,6 +91,11 @@ impl Server {
             .map(|_| prepare(meter, upstream, timeouts))
             .collect::<PyResult<Vec<Relay>>>()?;
         let own: Arc<dyn Own> = Arc::new(PythonOwn { call: own });
+        let check = check.map(|(validate, late, seconds)| {
+            let check = PythonCheck::new(validate, late, timeout(seconds)?);
+            PyResult::Ok(Arc::new(check) as Arc<dyn Check>)
+        });
+        let check = check.transpose()?;
         let options = Options {
             header_timeout: timeout(header_timeout)?,
             body_timeout: timeout(body_timeout)?,
@@ -102,7 +106,7 @@ impl Server {
             None => bind(host, port, workers)?,
         };
         let relays = relays.into_iter().map(Arc::new).collect();
-        Ok(Self { core: CoreServer::start(listeners, relays, &own, options)? })
+        Ok(Self { core: CoreServer::start(listeners, relays, &own, check.as_ref(), options)? })
     }
 
     fn stop(&self, py: Python<'_>) {

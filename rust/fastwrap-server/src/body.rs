@@ -62,6 +62,13 @@ impl Upload {
         Ok(Collected::Whole(if all.is_empty() { first } else { all.freeze() }))
     }
 
+    /// Reads all of it.
+    pub(crate) async fn whole(self) -> Result<Bytes, Fault> {
+        self.collect(usize::MAX)
+            .await
+            .map(|(Collected::Whole(body) | Collected::Start(body, _))| body)
+    }
+
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
         loop {
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {

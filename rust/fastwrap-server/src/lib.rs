@@ -5,6 +5,7 @@
 //! everything that was done for it. Workers are threads with a runtime and a listener each.
 
 mod body;
+mod check;
 mod connection;
 mod drain;
 mod listener;
@@ -13,6 +14,7 @@ mod patience;
 mod service;
 mod worker;
 
+pub use check::{Check, Rejection};
 pub use listener::{Listener, bind, bind_unix};
 pub use own::Own;
 pub use worker::{Options, Server};

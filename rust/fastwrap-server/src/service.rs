@@ -17,6 +17,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::body::{Collected, Download, MAX_COLLECTED_BYTES, Passing, Relayed, Upload};
+use crate::check::{Check, Rejection};
 use crate::drain::Drain;
 use crate::own::{Own, PREFIX};
 use crate::worker::Options;
@@ -25,6 +26,7 @@ use crate::worker::Options;
 pub(crate) struct Service {
     pub(crate) relay: Arc<Relay>,
     pub(crate) own: Arc<dyn Own>,
+    pub(crate) check: Option<Arc<dyn Check>>,
     pub(crate) drain: Arc<Drain>,
     pub(crate) options: Options,
 }
@@ -57,7 +59,12 @@ impl Service {
             return refused(exchange.refuse(Fault::BadRequest, now_ns()));
         }
         let upload = Upload::new(body, meter.settings.max_body_bytes, self.options.body_timeout);
-        let payload = if exchange.is_measured() {
+        let payload = if let Some(check) = &self.check {
+            match checked(check.as_ref(), &mut exchange, &head, upload).await {
+                Ok(body) => Payload::from(exchange.body(body, now_ns())),
+                Err(answer) => return *answer,
+            }
+        } else if exchange.is_measured() {
             let max_bytes = if exchange.wants_whole() { usize::MAX } else { MAX_COLLECTED_BYTES };
             match upload.collect(max_bytes).await {
                 Ok(Collected::Whole(body)) => Payload::from(exchange.body(body, now_ns())),
@@ -82,6 +89,26 @@ impl Service {
         response.map(|answer| {
             Download::Relayed(Box::new(Relayed { answer, transit, drain, failed: false }))
         })
+    }
+}
+
+/// The whole body, if whoever looks at requests lets this one pass.
+async fn checked(
+    check: &dyn Check,
+    exchange: &mut Exchange,
+    head: &request::Parts,
+    upload: Upload,
+) -> Result<Bytes, Box<Response<Download>>> {
+    let body = upload.whole().await;
+    let body = body.map_err(|fault| Box::new(refused(exchange.refuse(fault, now_ns()))))?;
+    exchange.arrived(now_ns());
+    let (request_id, key_id) = exchange.caller();
+    let (request_id, key_id) = (request_id.to_owned(), key_id.map(str::to_owned));
+    match check.check(request_id, key_id, head.clone(), body.clone()).await {
+        None => Ok(body),
+        Some(Rejection { answer, code }) => {
+            Err(Box::new(exchange.reject(answer, code, now_ns()).map(Download::from)))
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::check::Check;
 use crate::connection::converse;
 use crate::drain::{Drain, Stage};
 use crate::listener::{Accept, Listener};
@@ -48,16 +49,28 @@ impl Server {
         listeners: Vec<Listener>,
         relays: Vec<Arc<Relay>>,
         own: &Arc<dyn Own>,
+        check: Option<&Arc<dyn Check>>,
         options: Options,
     ) -> io::Result<Self> {
         let drain = Arc::new(Drain::default());
         let mut workers = Vec::with_capacity(listeners.len());
         for (at, (listener, relay)) in listeners.into_iter().zip(relays).enumerate() {
-            let service =
-                Service { relay, own: Arc::clone(own), drain: Arc::clone(&drain), options };
+            let service = Service {
+                relay,
+                own: Arc::clone(own),
+                check: check.map(Arc::clone),
+                drain: Arc::clone(&drain),
+                options,
+            };
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            let serve =
-                move || vital(|| runtime.block_on(listen(listener, Arc::new(service))).is_ok());
+            let serve = move || {
+                vital(|| {
+                    let served = runtime.block_on(listen(listener, Arc::new(service)));
+                    // A hook that hangs in a thread of the runtime's is not waited for.
+                    runtime.shutdown_background();
+                    served.is_ok()
+                });
+            };
             workers.push(thread::Builder::new().name(format!("fastwrap-{at}")).spawn(serve)?);
         }
         Ok(Self { drain, workers: Mutex::new(workers) })

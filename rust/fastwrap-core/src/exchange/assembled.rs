@@ -58,6 +58,10 @@ impl Render for Watched<'_> {
     fn event(&mut self, reading: Option<&Reading>, data: &[u8]) {
         self.assembly.event(reading, data);
     }
+
+    fn first_text(&mut self, timeline: &Timeline) {
+        self.context.first_text(timeline);
+    }
 }
 
 impl Assembling {

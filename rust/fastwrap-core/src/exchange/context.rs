@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
+use http::StatusCode;
 
 use super::assembled::AsStream;
 use crate::enrich::Enrich;
 use crate::gpu::Mark;
 use crate::guard::Grant;
+use crate::hooks::Asked;
 use crate::meter::{EngineMarks, Meter};
 use crate::performance::{EngineNumbers, Outcome, Performance, milliseconds};
 use crate::profile::Profile;
@@ -70,6 +72,10 @@ pub(super) struct Context {
     pub(super) outcome: Outcome,
     /// What the error is called that was met.
     pub(super) error_type: Option<Cow<'static, str>>,
+    /// What the client is answered with, as far as that is known.
+    pub(super) status: Option<StatusCode>,
+    /// What hooks are told; nothing where there are none.
+    pub(super) asked: Option<Box<Asked>>,
     /// When the part of the answer that is being handled was taken up.
     pub(super) now_ns: u64,
     /// The block that the client got.
@@ -130,7 +136,8 @@ impl Render for Context {
         if !self.enrich.any() {
             return None;
         }
-        let performance = self.performance(timeline);
+        let mut performance = self.performance(timeline);
+        self.add_extra(&mut performance);
         let json = performance.to_json();
         self.rendered = Some(Box::new(performance));
         Some(json)
@@ -140,6 +147,10 @@ impl Render for Context {
         if let Some(numbers) = EngineNumbers::read(&self.profile, data) {
             self.engine = Some(numbers);
         }
+    }
+
+    fn first_text(&mut self, timeline: &Timeline) {
+        self.tell_first_token(timeline);
     }
 
     fn comes_with_usage(&self) -> Option<&str> {

@@ -16,6 +16,7 @@ impl Exchange {
         }
         let performance = self.record(outcome, now_ns);
         self.count(outcome, now_ns, performance.as_deref());
+        self.context.tell_record(performance);
     }
 
     fn count(&mut self, outcome: Outcome, now_ns: u64, performance: Option<&Performance>) {
@@ -32,9 +33,12 @@ impl Exchange {
         }
     }
 
-    /// What is known of a measured request that ended: what its client was told, if it was, and how it ended.
+    /// What is known of a request that ended: what its client was told, if it was, and how it ended. Of one that is not
+    /// measured nobody but hooks wants to know.
     pub(super) fn record(&mut self, outcome: Outcome, now_ns: u64) -> Option<Box<Performance>> {
-        self.route?;
+        if self.route.is_none() && self.context.asked.is_none() {
+            return None;
+        }
         self.context.outcome = outcome;
         self.context.now_ns = now_ns;
         let Some(mut rendered) = self.context.rendered.take() else {

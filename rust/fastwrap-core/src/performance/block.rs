@@ -72,9 +72,10 @@ pub(super) fn write(performance: &Performance) -> serde_json::Result<Vec<u8>> {
     /// Each field under its own name; one that is forgotten does not compile.
     macro_rules! add {
         ($($name:ident)*) => {
-            let Performance { $($name,)* unavailable } = performance;
+            let Performance { $($name,)* unavailable, extra } = performance;
             $(object.add(stringify!($name), $name)?;)*
             object.add_reasons(unavailable);
+            object.0.extend_from_slice(extra);
         };
     }
     add! {
