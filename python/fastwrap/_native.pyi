@@ -434,6 +434,28 @@ class Meter:
     def internal_errors(self) -> int:
         """Return the number of panics and exceptions in all workers."""
 
+    def set_hooks(self, told: Sequence[str], enrich: Callable[[bytes], bytes] | None) -> HookQueue:
+        """Tell hooks of requests that begin from now on; once.
+
+        Args:
+            told: Those that are to be told: ``on_request``, ``on_first_token``, ``on_record``.
+            enrich: Called with a record as JSON when its block is being written; returns more members of the block,
+                as ``,"name":value``.
+
+        Raises:
+            ValueError: If there is no such hook.
+        """
+
+    def hook_error(self, hook: str) -> None:
+        """Count that a hook failed, or took too long.
+
+        Raises:
+            ValueError: If there is no such hook.
+        """
+
+    def hooks(self) -> list[tuple[str, list[int]]]:
+        """Return each hook with how often it failed, and how often it was not told, in all workers."""
+
     def requests(self) -> list[tuple[str, str, int]]:
         """Return operation, outcome and count of requests that ended, in all workers."""
 
@@ -444,6 +466,21 @@ class Meter:
             Operation; prompt and completion tokens; and the histograms of duration, time to first token and time per
             output token, each as bounds in seconds, counts (one more than bounds, not cumulated) and sum in seconds.
         """
+
+@final
+class HookQueue:
+    """What waits for hooks to be told: bounded, and what comes when it is full is dropped and counted."""
+
+    def take(self) -> list[tuple[str, float, bytes]]:
+        """Wait for events, and a little longer for others.
+
+        Returns:
+            Of each the hook, when it happened in seconds since 1970, and what as JSON; empty when it is closed and all
+            have been taken.
+        """
+
+    def close(self) -> None:
+        """Take no more events."""
 
 @final
 class Measured:
@@ -490,6 +527,19 @@ class Measured:
 
     def fail(self, fault: str) -> tuple[bytes, bool]:
         """End an answer that broke off; return its last bytes, and whether the connection must be aborted."""
+
+    def caller(self) -> tuple[str, str | None]:
+        """Return the request's id, and what names its client's key, where hooks want to know."""
+
+    def arrived(self) -> None:
+        """Note that the last byte has arrived, and that hooks look at the request: what they take counts."""
+
+    def reject(self, status: int, headers: Headers, body: bytes, code: str) -> tuple[int, HeaderList, bytes]:
+        """End the request with a hook's answer, an error of this name; return what the client gets.
+
+        Raises:
+            ValueError: If status or headers are malformed.
+        """
 
     def refuse(self, fault: str) -> tuple[int, HeaderList, bytes]:
         """End a request that got no answer; return status, headers and body of fastwrap's own."""
@@ -593,6 +643,23 @@ class Exchange:
             ValueError: If there is no such fault.
         """
 
+    def caller(self) -> tuple[str, str | None]:
+        """Return the request's id, and what names its client's key, where hooks want to know.
+
+        Raises:
+            RuntimeError: If it is on its way to the engine, or over.
+        """
+
+    def arrived(self) -> None:
+        """Note that the last byte has arrived, and that hooks look at the request: what they take counts."""
+
+    def reject(self, status: int, headers: Headers, body: bytes, code: str) -> None:
+        """End the request with a hook's answer, an error of this name, if it has none yet.
+
+        Raises:
+            ValueError: If status or headers are malformed.
+        """
+
     @property
     def is_uploaded(self) -> bool:
         """Whether the body is whole: its end was told, or it is as long as was announced."""
@@ -646,6 +713,7 @@ class Server:
         upstream: str,
         own: Callable[[str, str, HeaderList, Reply], object],
         *,
+        check: tuple[Callable[..., object], Callable[[], object], float] | None,
         host: str,
         port: int,
         uds: PathLike[str] | None,
@@ -664,6 +732,9 @@ class Server:
             meter: What its requests share.
             upstream: ``http://HOST:PORT``, ``https://HOST`` or ``unix:/PATH``.
             own: Called with method, path, headers and reply for requests under ``/-/``; in a thread of the server's.
+            check: What may refuse a request, called with its id, its key's, method, target, headers and body, and
+                returning None or status, headers, body and the error's name; what is asked instead when that takes
+                longer than so many seconds, 0 for any time. Each in a thread that may hang.
             host: Address to listen on.
             port: Port; 0 takes a free one.
             uds: Path of a Unix-domain socket to listen on instead; its file must not be there.

@@ -47,6 +47,7 @@ class Application:
         self._departures = Departures()
         self._uploads = Uploads(settings.body_timeout)
         self._relay: Relay | None = None
+        self._checks = self.sidecar.open_checks()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection scope."""
@@ -95,6 +96,8 @@ class Application:
         if refusal is not None:  # whatever the client still has to send
             await _give(refusal, send)
             return
+        if self._checks is not None:
+            exchange = self._checks.before(exchange, scope["method"], target, scope["headers"])
         try:
             await self._exchange(exchange, receive, send)
         except (AnswerAborted, OSError):  # an OSError is how some servers say that the client has left

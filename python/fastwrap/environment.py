@@ -54,7 +54,7 @@ class InferenceEnv:
         upstream: The address of a running engine; or of the one that ``engine`` starts, if its command does not tell.
         start_timeout: Seconds for the engine to get ready; a model may take minutes to load.
         api_key: For engines that want one.
-        settings: Any options of ``fastwrap run`` or ``serve``, as ``server="native"``.
+        settings: Any options of ``fastwrap run`` or ``serve``, as ``server="native"``; ``plugin`` may be a list.
 
     Raises:
         SettingsError: If there is neither engine nor upstream.
@@ -196,7 +196,8 @@ def _arguments(engine: Sequence[str], settings: Mapping[str, object]) -> list[st
         if value is True:
             options.append(option)
         elif value is not False:
-            options.append(f"{option}={value}")
+            values = value if isinstance(value, (list, tuple)) else [value]
+            options += [f"{option}={one}" for one in values]
     return ["run", *options, "--", *engine] if engine else ["serve", *options]
 
 

@@ -35,5 +35,9 @@ class KeyFileError(FastwrapError):
     """A file of keys cannot be used; never says what stands in it."""
 
 
+class PluginError(FastwrapError):
+    """A plugin cannot be loaded."""
+
+
 class PortError(FastwrapError):
     """The address cannot be listened on."""

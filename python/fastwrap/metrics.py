@@ -54,6 +54,7 @@ class _Collector:
             "Panics and exceptions: faults of fastwrap's own, each of which one client met.",
             value=self._meter.internal_errors(),
         )
+        yield from self._hooks()
         if (last := self._meter.host_memory.last()) is not None:
             yield core.GaugeMetricFamily(
                 "fastwrap_engine_resident_memory_bytes", "Host memory of the engine's processes.", value=last[1][0]
@@ -72,6 +73,21 @@ class _Collector:
         yield tokens
         yield from histograms
         yield from self._gpus()
+
+    def _hooks(self) -> Iterator[Metric]:
+        from prometheus_client import core  # noqa: PLC0415 (as above)
+
+        errors = core.CounterMetricFamily(
+            "fastwrap_hook_errors", "Hooks of plugins that failed or took too long.", labels=("hook",)
+        )
+        dropped = core.CounterMetricFamily(
+            "fastwrap_hook_dropped", "What hooks were not told, for too much waited for them.", labels=("hook",)
+        )
+        for hook, counts in self._meter.hooks():
+            for family, count in zip((errors, dropped), counts, strict=True):
+                family.add_metric((hook,), count)
+        yield errors
+        yield dropped
 
     def _gpus(self) -> Iterator[Metric]:
         from prometheus_client import core  # noqa: PLC0415 (as above)

@@ -36,6 +36,7 @@ _TOML: dict[Any, tuple[tuple[type, ...], str]] = {
     int: ((int,), "a whole number"),
     float: ((int, float), "a number"),
     bool: ((bool,), "true or false"),
+    tuple[str, ...]: ((list,), "a list of strings"),
 }
 
 
@@ -138,16 +139,18 @@ def _option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     text = field.metadata["help"]
     if choices and field.metadata["metavar"]:
         text += f" One of {', '.join(choices)}."
-    if field.default != "":
+    if field.default not in ("", ()):
         shown = f"{field.default:g}" if isinstance(field.default, float) else field.default
         shown = "off" if field.default is False else shown
         text += f"  [default: {shown}]"
+    is_list = get_origin(hint) is tuple
     cls = type("_Option", (SettingOption,), {"group": field.metadata["group"]})
     return click.option(
         flag(name),
         name,
         cls=cls,
-        type=click.Choice(choices) if choices else hint,
+        type=click.Choice(choices) if choices else str if is_list else hint,
+        multiple=is_list,
         default=field.default,
         envvar=_variable(name),
         help=text,

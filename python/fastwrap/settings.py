@@ -116,6 +116,19 @@ class Settings:
     )
     stall_ms: float = _option("Measuring", 1000.0, "A longer gap between chunks is a stall.", "MS", most=_MOST_SECONDS)
 
+    plugin: tuple[str, ...] = _option(
+        "Plugins",
+        (),
+        "A plugin, module:object?option=value; may be given more than once. In the environment they are parted by "
+        "spaces. Those of installed packages are loaded anyhow.",
+        "NAME",
+    )
+    hook_timeout: float = _seconds(
+        1.0,
+        "For plugins to validate a request, which then goes on, unless one of them fails closed; 0: any time.",
+        "Plugins",
+    )
+
     max_body_bytes: int = _option(
         "Limits", 64 * MEBIBYTE, "Largest request body; a larger one gets 413.", "BYTES", least=1
     )
@@ -189,6 +202,13 @@ class Settings:
     def enrich_places(self) -> tuple[str, ...]:
         """The places named by ``enrich``; empty for none."""
         return _places(self.enrich)
+
+    @property
+    def has_plugins(self) -> bool:
+        """Whether plugins are named, or installed."""
+        from importlib.metadata import entry_points  # noqa: PLC0415 (50 ms, for those who serve)
+
+        return bool(self.plugin or entry_points(group="fastwrap"))
 
     @property
     def timeouts(self) -> dict[str, float]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fastwrap.gate import Gate
+    from fastwrap.hooks.calls import Hooks
+    from fastwrap.hooks.checked import Checks
     from fastwrap.relays.base import HeaderList, Headers
     from fastwrap.settings import Settings
     from fastwrap.watch import Watch
@@ -54,6 +56,7 @@ class Sidecar:
         self.engine = Engine(settings, self.meter)
         if settings.cors_origins:
             self.meter.set_cors(settings.cors_origins)
+        self.hooks = _open_hooks(settings, self.meter)
         self._key_files = [*self._open_key_files()]
         for file in self._key_files:
             file.look()
@@ -67,6 +70,8 @@ class Sidecar:
         selection = gpu.Selection(self.settings.gpu_devices, self.settings.upstream)
         processes = partial(_engine_processes, self.settings.upstream, self._gate)
         self._sampler = gpu.start_sampler(self.settings.gpu, self.meter.gpu, selection, processes)
+        if self.hooks is not None:
+            self.hooks.start()
         self.engine.start()
         samples, upstream = self.settings.engine_samples, self.settings.upstream
         self._watch = start_watch(samples, upstream, self.meter, self.engine, self._gate)
@@ -82,6 +87,16 @@ class Sidecar:
         await self.engine.stop()
         if self._sampler is not None:
             self._sampler.stop()
+        if self.hooks is not None:
+            await asyncio.to_thread(self.hooks.stop)
+
+    def open_checks(self) -> Checks | None:
+        """Return the way of an ASGI application's requests past the plugins; None if none wants to see them."""
+        if self.hooks is None or not self.hooks.validates:
+            return None
+        from fastwrap.hooks.checked import Checks  # noqa: PLC0415 (for those who use it)
+
+        return Checks(self.hooks, self.settings.hook_timeout, self.settings.max_body_bytes)
 
     def _open_key_files(self) -> Iterator[keys.KeyFile]:
         """Take the keys from their files; where one cannot be used any more, nobody is let in until it can."""
@@ -131,6 +146,14 @@ class Sidecar:
         status = "starting" if not self.meter.is_open else "ok" if state.ready else "waiting"
         body = {"status": status, "backend": state.backend, "engine": state.detail}
         return 200 if status == "ok" else 503, _JSON, json.dumps(body).encode()
+
+
+def _open_hooks(settings: Settings, meter: Meter) -> Hooks | None:
+    if not settings.has_plugins:
+        return None
+    from fastwrap.hooks.calls import Hooks  # noqa: PLC0415 (for those who use it)
+
+    return Hooks(meter, settings.plugin, hides_keys=bool(settings.api_key_file))
 
 
 def _engine_processes(upstream: str, gate: Gate | None) -> frozenset[int]:

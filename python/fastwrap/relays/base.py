@@ -17,6 +17,9 @@ Part = tuple[tuple[int, HeaderList] | None, bytes, bool]
 class Exchange(Protocol):
     """One request and its answer; documented in ``_native.pyi``."""
 
+    def caller(self) -> tuple[str, str | None]: ...  # noqa: D102
+    def arrived(self) -> None: ...  # noqa: D102
+    def reject(self, status: int, headers: HeaderList, body: bytes, code: str) -> None: ...  # noqa: D102
     def send(self, chunk: bytes, more: bool) -> bool: ...  # noqa: D102
     @property
     def is_uploaded(self) -> bool: ...  # noqa: D102

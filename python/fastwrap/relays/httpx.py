@@ -105,6 +105,19 @@ class HttpxExchange:
         self._stop()
         self._break(fault)
 
+    def caller(self) -> tuple[str, str | None]:
+        """Return the request's id, and what names its client's key."""
+        return self._measured.caller()
+
+    def arrived(self) -> None:
+        """Note that all of the request is there, and that hooks look at it."""
+        self._measured.arrived()
+
+    def reject(self, status: int, headers: HeaderList, body: bytes, code: str) -> None:
+        """End the request with a hook's answer."""
+        self._answer(*self._measured.reject(status, headers, body, code))
+        self._notify()
+
     @property
     def is_uploaded(self) -> bool:
         """Whether the body is whole."""

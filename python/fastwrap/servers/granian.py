@@ -122,6 +122,14 @@ class _Wakening(threading.Event):
                 return
 
 
+def _check_plugins(settings: Settings) -> None:
+    """Load the plugins, as each worker will for itself; there an error would be met again and again."""
+    if settings.has_plugins:
+        from fastwrap.hooks.loading import load  # noqa: PLC0415 (for those who use it)
+
+        load(settings.plugin)
+
+
 def serve(settings: Settings, on_start: Callable[[str], None], gate: Gate | None = None) -> None:
     """Serve until SIGINT or SIGTERM.
 
@@ -131,6 +139,7 @@ def serve(settings: Settings, on_start: Callable[[str], None], gate: Gate | None
         gate: Before an engine that fastwrap itself started.
 
     Raises:
+        PluginError: If a plugin cannot be loaded.
         PortError: If the address cannot be listened on.
     """
     from granian.constants import HTTPModes, Interfaces, Loops  # noqa: PLC0415 (only this command needs it)
@@ -138,6 +147,7 @@ def serve(settings: Settings, on_start: Callable[[str], None], gate: Gate | None
     from granian.log import LogLevels  # noqa: PLC0415
     from granian.server import Server  # noqa: PLC0415
 
+    _check_plugins(settings)
     address = claim(settings)
     with tempfile.TemporaryDirectory(prefix="fastwrap-") as directory:
         server = Server(

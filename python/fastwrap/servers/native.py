@@ -38,7 +38,7 @@ async def _serve(sidecar: Sidecar, address: Address, on_start: Callable[[str], N
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    settings = sidecar.settings
+    settings, hooks = sidecar.settings, sidecar.hooks
     answering: set[asyncio.Task[None]] = set()
 
     async def reply_to(method: str, path: str, headers: HeaderList, reply: Reply) -> None:
@@ -53,6 +53,7 @@ async def _serve(sidecar: Sidecar, address: Address, on_start: Callable[[str], N
         sidecar.meter,
         settings.upstream,
         lambda *request: loop.call_soon_threadsafe(answer, *request),
+        check=(hooks.validate, hooks.late, settings.hook_timeout) if hooks and hooks.validates else None,
         host=address.host,
         port=address.port,
         uds=address.path,

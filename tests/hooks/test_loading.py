@@ -1,0 +1,72 @@
+"""Plugins that cannot be loaded, and hooks where a process shows nothing more."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from fastwrap._native import Meter
+from fastwrap.cli import main
+from fastwrap.errors import PluginError
+from fastwrap.hooks.calls import Hooks
+from fastwrap.hooks.loading import load
+
+
+@pytest.mark.parametrize("server", ["granian", "native"])
+def test_a_plugin_that_cannot_be_loaded_ends_the_command(server: str) -> None:
+    command = ["serve", "--upstream", "http://127.0.0.1:9", "--port", "0", "--server", server, "--plugin", "nowhere:No"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 1
+    assert "the plugin nowhere:No cannot be loaded" in result.output
+    assert "is its package installed" in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("hooks.planted:None", "has no attribute 'None'"),
+        ("nowhere", "name it as module:object"),
+        ("hooks.planted:Misspelt", "on_recrd"),
+        ("hooks.planted:Hookless", "@fastwrap.hooks.hookimpl"),
+        ("hooks.planted:SECRET?a=b", "takes no options"),
+        ("hooks.planted:Notes", "its options are path"),
+        ("hooks.planted:Notes?path=a&secret=sk", "its options are path"),
+        ("fastwrap.plugins.rate_limit:RateLimit?requests_per_minute=sk", "must be a whole number"),
+        ("fastwrap.plugins.rate_limit:RateLimit", "name a limit"),
+        ("fastwrap.plugins.schema:Schema?path=/nowhere.json", "FileNotFoundError"),
+    ],
+)
+def test_an_error_says_what_to_do_and_no_option_s_value(name: str, says: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        load([name])
+    assert says in str(caught.value)
+    assert "sk" not in str(caught.value).replace("SECRET", "")
+
+
+def test_plugins_are_called_in_the_order_in_which_they_are_named() -> None:
+    manager = load(["hooks.planted:Moody", "hooks.planted:Closed"])
+    calls = reversed(manager.hook.validate.get_hookimpls())
+    assert [call.plugin_name for call in calls] == ["hooks.planted:Moody", "hooks.planted:Closed"]
+
+
+@pytest.fixture
+def meter() -> Meter:
+    limits = {"max_body_bytes": 100, "max_header_bytes": 1000, "max_inflight": 0}
+    return Meter(enrich="body", stall_ns=1, json_as_stream=False, **limits)
+
+
+def test_a_plugin_that_fails_closed_lets_nothing_pass_unseen(meter: Meter) -> None:
+    hooks = Hooks(meter, ["hooks.planted:Closed"], hides_keys=False)
+    for answer in (hooks.validate("id", None, "POST", b"/", [], b""), hooks.late()):
+        assert answer is not None
+        assert (answer[0], answer[3]) == (503, "validation_unavailable")
+    assert dict(meter.hooks())["validate"] == [2, 0]
+
+
+def test_what_a_hanging_hook_is_not_told_is_counted(meter: Meter) -> None:
+    meter.set_hooks(["on_record"], None)  # nobody takes anything
+    for _ in range(9000):
+        meter.begin("POST", b"/v1/chat/completions", [], "1.1").cancel()
+    errors, dropped = dict(meter.hooks())["on_record"]
+    assert (errors, dropped) == (0, 9000 - 8192)
+    assert dict(meter.hooks())["on_request"] == [0, 0]
