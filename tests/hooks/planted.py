@@ -11,7 +11,7 @@ from typing import Any
 
 from fastwrap.hooks import Arrival, FirstToken, Record, Reject, Request, hookimpl
 
-SECRET = "sk-planted-secret"
+SECRET = "sk-planted-secret"  # noqa: S105 (a test's)
 HANG = "hang"
 
 
@@ -32,9 +32,8 @@ class Notes:
     @hookimpl
     def validate(self, request: Request) -> None:
         seen = {"query": request.query, "json": request.json, "bytes": len(request.body), **request.headers}
-        self._note(
-            "validate", {"request_id": request.request_id, "key_id": request.key_id, "path": request.path, **seen}
-        )
+        whose = {"request_id": request.request_id, "key_id": request.key_id}
+        self._note("validate", {**whose, "path": request.path, **seen})
 
     @hookimpl
     def on_request(self, arrival: Arrival) -> None:

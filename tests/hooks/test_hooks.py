@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from hooks.planted import HANG, SECRET
-from proxy.blocks import block_of
 from proxy.client import CHAT, ask, post, post_open, stream_open
 from proxy.conftest import STACKS
 from proxy.processes import Proxy, until
@@ -86,7 +85,7 @@ def test_a_stream_meets_each_hook_once(planted: Planted) -> None:
 
     planted.engine.use(answer)
     answered = post(planted.url, *asked("m", "one", stream=True))
-    block = block_of(answered.body)
+    block = next(event["performance"] for event in answered.events if "performance" in event)
     assert (block["team"], block["asked"]) == ("tokens", ["POST", CHAT, 200])
     validated, arrived, first, record = planted.notes("one", 4)
     hooks = [note.pop("hook") for note in (validated, arrived, first, record)]

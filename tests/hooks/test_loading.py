@@ -51,8 +51,9 @@ def test_plugins_are_called_in_the_order_in_which_they_are_named() -> None:
 
 @pytest.fixture
 def meter() -> Meter:
-    limits = {"max_body_bytes": 100, "max_header_bytes": 1000, "max_inflight": 0}
-    return Meter(enrich="body", stall_ns=1, json_as_stream=False, **limits)
+    return Meter(
+        enrich="body", stall_ns=1, json_as_stream=False, max_body_bytes=100, max_header_bytes=1000, max_inflight=0
+    )
 
 
 def test_a_plugin_that_fails_closed_lets_nothing_pass_unseen(meter: Meter) -> None:
