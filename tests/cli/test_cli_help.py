@@ -40,7 +40,7 @@ def test_serve_help_has_every_setting_with_its_default_and_names_the_other_ways_
         flag = "--" + setting.name.replace("_", "-")
         entry = re.search(rf"{flag} .*?(?= --[a-z]|$)", words)
         assert entry, flag
-        if setting.default != "":
+        if setting.default not in ("", ()):
             default = f"{setting.default:g}" if isinstance(setting.default, float) else setting.default
             default = "off" if default is False else default
             assert f"[default: {default}]" in entry[0], entry[0]

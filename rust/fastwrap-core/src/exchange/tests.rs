@@ -6,6 +6,7 @@ use crate::meter::Settings;
 use crate::profile::Profile;
 
 mod guarded;
+mod hooked;
 mod outcomes;
 
 const MS: u64 = 1_000_000;
