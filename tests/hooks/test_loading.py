@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
@@ -13,9 +15,14 @@ from fastwrap.hooks.loading import load
 
 
 @pytest.mark.parametrize("server", ["granian", "native"])
-def test_a_plugin_that_cannot_be_loaded_ends_the_command(server: str) -> None:
-    command = ["serve", "--upstream", "http://127.0.0.1:9", "--port", "0", "--server", server, "--plugin", "nowhere:No"]
-    result = CliRunner().invoke(main, command)
+@pytest.mark.parametrize("place", ["option", "environment", "file"])
+def test_a_plugin_that_cannot_be_loaded_ends_the_command(server: str, place: str, tmp_path: Path) -> None:
+    file = tmp_path / "fastwrap.toml"
+    file.write_text('plugin = ["fastwrap.plugins.access_log:AccessLog", "nowhere:No"]' if place == "file" else "")
+    option = ("--plugin", "nowhere:No") if place == "option" else ()
+    env = {"FASTWRAP_PLUGIN": "fastwrap.plugins.access_log:AccessLog nowhere:No"} if place == "environment" else {}
+    command = ("serve", "--upstream", "http://127.0.0.1:9", "--port", "0", "--server", server, "--config", str(file))
+    result = CliRunner().invoke(main, [*command, *option], env=env)
     assert result.exit_code == 1
     assert "the plugin nowhere:No cannot be loaded" in result.output
     assert "is its package installed" in result.output
