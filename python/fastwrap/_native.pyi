@@ -7,7 +7,7 @@ ASGI. A *fault* is the stable word for an error of fastwrap's own: ``engine_unre
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from typing import final
 
@@ -18,8 +18,10 @@ __all__ = [
     "Edges",
     "Exchange",
     "GpuLog",
+    "HookQueue",
     "Measured",
     "Meter",
+    "Observed",
     "Panic",
     "Relay",
     "Reply",

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from fastwrap._native import Panic
 
 if TYPE_CHECKING:
-    from fastwrap._native import HeaderList, Meter, Observed
+    from fastwrap._native import Meter, Observed
+    from fastwrap.relays.base import HeaderList
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]

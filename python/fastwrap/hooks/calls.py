@@ -17,7 +17,8 @@ from fastwrap.hooks.loading import load
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from fastwrap._native import Headers, HookQueue, Meter
+    from fastwrap._native import HookQueue, Meter
+    from fastwrap.relays.base import Headers
 
     Answer = tuple[int, list[tuple[bytes, bytes]], bytes, str]
     Call = Callable[..., list[Any]]

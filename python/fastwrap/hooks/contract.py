@@ -13,7 +13,7 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fastwrap._native import HeaderList
+    from fastwrap.relays.base import HeaderList
 
 #: Of the plugin manager, and of the entry points of packages that hold plugins.
 GROUP = "fastwrap"
