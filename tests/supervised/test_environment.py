@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -55,8 +56,9 @@ def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     assert not left
 
 
-def test_it_starts_asks_and_ends(environment: Environment) -> None:
-    with environment() as env:
+def test_it_starts_asks_and_ends(environment: Environment, tmp_path: Path) -> None:
+    logs = [tmp_path / name for name in ("first", "second")]
+    with environment(plugin=[f"fastwrap.plugins.access_log:AccessLog?path={log}" for log in logs]) as env:
         answer = env.chat("Hello")
         assert answer.text
         assert answer.performance.completion_tokens == 4
@@ -68,6 +70,9 @@ def test_it_starts_asks_and_ends(environment: Environment) -> None:
         second = env.chat("Hello", max_tokens=2)
     assert second.performance.completion_tokens == 2
     assert env.records() == [answer.performance, second.performance]
+    for log in logs:  # the one plugin twice
+        chats = [line for line in map(json.loads, log.read_text().splitlines()) if line["method"] == "POST"]
+        assert [line["completion_tokens"] for line in chats] == [4, 4, None, 2]
     with pytest.raises(ClientError, match="with block"):
         _ = env.base_url
 

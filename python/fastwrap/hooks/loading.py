@@ -41,8 +41,10 @@ def load(names: Sequence[str]) -> pluggy.PluginManager:
     wanted += [(name, "") for name in installed if name not in named]
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(Contract)
-    for source, options in reversed(wanted):  # pluggy calls the last one first
-        _register(manager, source, _make(source, _find(source, installed), options))
+    made = [(source, _make(source, _find(source, installed), options)) for source, options in wanted]
+    for at, (source, plugin) in reversed([*enumerate(made, 1)]):  # pluggy calls the last one first
+        is_alone = [name for name, _ in made].count(source) == 1
+        _register(manager, source if is_alone else f"{source} ({at})", plugin)
     return manager
 
 
