@@ -92,14 +92,13 @@ impl Queue {
 
     /// Waits for events; none are left when it was closed.
     fn take(&self) -> Vec<Event> {
-        let unpoisoned = PoisonError::into_inner;
         let first = self.changed.wait_while(self.lock(), |state| {
             state.waiting = state.events.is_empty() && !state.closed;
             state.waiting
         });
-        let first = first.unwrap_or_else(|poisoned| poisoned.into_inner());
+        let first = first.unwrap_or_else(PoisonError::into_inner);
         let gathered = self.changed.wait_timeout_while(first, GATHER, |state| !state.closed);
-        let mut state = gathered.unwrap_or_else(unpoisoned).0;
+        let mut state = gathered.unwrap_or_else(PoisonError::into_inner).0;
         let count = state.events.len().min(MAX_BATCH);
         state.events.drain(..count).collect()
     }
