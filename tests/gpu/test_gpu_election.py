@@ -101,4 +101,5 @@ def test_the_key_is_that_of_what_is_sampled(monkeypatch: pytest.MonkeyPatch) -> 
     assert selection.key == gpu.Selection("", "http://a", "0").key
     assert selection.key != gpu.Selection("", "http://a", None).key
     assert selection.key != gpu.Selection("", "http://b").key
+    assert gpu.Selection().key is None  # the engine is this process
     assert gpu.Selection("all", "http://a").key == gpu.Selection("all", "http://b", None).key

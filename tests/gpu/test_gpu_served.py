@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -291,3 +294,34 @@ def test_where_nothing_can_be_shared_a_worker_samples_for_itself(node: Node, eng
     for proxy in (one, two):
         until(lambda one=proxy: memory(one) == 1000 * MIB, "samples")  # type: ignore[misc]
     assert sum(node.callers("nvmlInitWithFlags").values()) == 2
+
+
+#: An application that asks itself until it is told of a GPU: it computes on the second one.
+INSIDE = """
+import asyncio, json, os
+from fastwrap.middleware import PerformanceMiddleware
+from middleware.asgi import Call, whole
+
+async def told():
+    while not (block := (await call()).get("gpu")):
+        pass
+    return block
+
+async def call():
+    await (one := Call()).run(app)
+    return one.answer.json["performance"]
+
+with open(os.environ["FAKE_NVML"], "a") as script:
+    print("gpu GPU-bbbb 2000", f"process GPU-bbbb {os.getpid()}", sep="\\n", file=script)
+app = PerformanceMiddleware(whole(b"{}"))
+print(json.dumps(asyncio.run(told())))
+"""
+
+
+def test_the_middleware_samples_what_its_own_process_computes_on(node: Node) -> None:
+    environment = {**os.environ, **node.environment, "PYTHONPATH": str(Path(__file__).parents[1])}
+    ran = subprocess.run(
+        [sys.executable, "-c", INSIDE], env=environment, stdout=subprocess.PIPE, timeout=DEADLINE_S, check=True
+    )
+    assert [device["uuid"] for device in json.loads(ran.stdout)] == ["GPU-bbbb"]
+    assert not [*Path(node.environment["XDG_RUNTIME_DIR"]).glob("fastwrap-*/*.board")]  # nobody else's are the same

@@ -29,7 +29,7 @@ class Selection:
     Attributes:
         devices: A list as in ``CUDA_VISIBLE_DEVICES``, or ``all``; empty for the devices that the engine's processes
             compute on or, as long as there are none, those of ``visible``.
-        upstream: The engine's address.
+        upstream: The engine's address; empty where it is this process.
         visible: ``CUDA_VISIBLE_DEVICES``; None for all.
     """
 
@@ -38,9 +38,11 @@ class Selection:
     visible: str | None = field(default_factory=lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
 
     @property
-    def key(self) -> str:
-        """A text that is the same for the same selection."""
-        return repr(("devices", self.devices) if self.devices else ("engine", self.upstream, self.visible))
+    def key(self) -> str | None:
+        """A text that is the same for the same selection; None where no other process can have the same."""
+        if self.devices:
+            return repr(("devices", self.devices))
+        return repr(("engine", self.upstream, self.visible)) if self.upstream else None
 
 
 class Choice:
