@@ -136,13 +136,14 @@ def test_compose_is_valid() -> None:
     services = COMPOSE["services"]
     published = [port for service in services.values() for port in service.get("ports", [])]
     assert published == ["127.0.0.1:8080:8080", "127.0.0.1:3000:3000"]
-    assert services["fastwrap"]["network_mode"] == "service:engine"
     for service in services.values():
-        assert service["cap_drop"] == ["ALL"]
+        assert (service["cap_drop"], service["read_only"]) == (["ALL"], True)
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             assert (DEPLOY / source).is_dir() if source.startswith("./") else source in COMPOSE["volumes"]
-    build = services["fastwrap"]["build"]
+    build, command = services["llm"]["build"], services["llm"]["command"]
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert int(services["llm"]["stop_grace_period"].removesuffix("s")) >= Settings.grace + Supervision.stop_timeout + 10
     assert (DEPLOY / build["context"] / build["dockerfile"]).is_file()
 
 
@@ -160,9 +161,9 @@ def test_the_dockerfile_is_clean_and_starts_an_engine() -> None:
         assert all((DEPLOY.parent / source).exists() for source in line.split())
 
 
-def test_the_compose_and_pod_commands_are_fastwraps() -> None:
-    lists = [COMPOSE["services"]["fastwrap"]["command"]]
-    lists += [serving(pod(path))["args"] for path in MANIFESTS if "fastwrap" in containers(pod(path))]
+def test_the_sidecars_options_are_fastwraps() -> None:
+    lists = [serving(pod(path))["args"] for path in MANIFESTS if "fastwrap" in containers(pod(path))]
+    assert len(lists) == 2
     for arguments in lists:
         values = serve.make_context("serve", ["--server", "native", *arguments]).params
         assert settings_from(values).upstream == "http://127.0.0.1:8000"

@@ -20,7 +20,7 @@ from proxy.processes import until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 #: Prometheus adds these labels, and this series.
-ADDED_LABELS = {"job": {"fastwrap"}, "instance": {"engine:8080"}}
+ADDED_LABELS = {"job": {"fastwrap"}, "instance": {"llm:8080"}}
 UP = "up"
 Labels = dict[str, set[str]]
 
