@@ -22,7 +22,7 @@ from typing import NoReturn
 _SIGNAL_AT_PARENTS_DEATH, _ADOPT_ORPHANS = 1, 36
 #: What a shell says of a command that is not there, and of one that cannot be executed.
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
-#: Sent to the whole group, for the engine: the holder ends with the engine.
+#: Passed on to the engine: the holder ends with it.
 _OF_THE_ENGINE = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGCONT")
 
 
@@ -100,7 +100,9 @@ def main(descriptor: int, command: list[str]) -> NoReturn:
         signal.signal(getattr(signal, name), lambda *_: None)
     engine = _start(command)
     while descriptor not in select.select([descriptor, reading], [], [])[0]:
-        os.read(reading, 4096)
+        for number in os.read(reading, 4096):
+            if number != signal.SIGCHLD:
+                os.kill(engine, number)
         _reap(engine)
     end_descendants()
     os.killpg(0, signal.SIGKILL)  # where orphans are not adopted, the group is all that can be found

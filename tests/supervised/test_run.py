@@ -205,6 +205,16 @@ def test_the_engine_gets_the_signal_that_was_sent(
     assert "engine | got" in running.log
 
 
+def test_the_engines_own_processes_do_not_get_it(start: Start, upstream: tuple[str, ...]) -> None:
+    """SGLang takes the death of one for a crash, and kills itself."""
+    trap = "trap 'kill -USR1 $!; wait $!; echo child $?; exit 7' TERM"
+    script = f"{trap}; sleep 1000 & echo started; while :; do sleep 0.05; done"
+    running = start(("sh", "-c", script), *upstream)
+    until(lambda: "engine | started" in running.log, "the engine runs")
+    assert ends(running) == 7
+    assert f"engine | child {128 + signal.SIGUSR1}" in running.log
+
+
 def test_its_output_is_passed_on_line_by_line(finish: Finish, upstream: tuple[str, ...]) -> None:
     done = finish(("sh", "-c", r"printf 'out\nrest'; printf '10 %%\r20 %%\nany byte \377\n' >&2"), *upstream)
     assert done.stdout == "engine | out\nengine | rest\n"

@@ -89,9 +89,9 @@ class EngineProcess:
         return writing
 
     def signal(self, number: int) -> None:
-        """Send a signal to it and its group."""
+        """Send it a signal, as a container's runtime would: what becomes of its own processes is its affair."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
+            os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Let nothing of it be left."""
@@ -119,7 +119,8 @@ class EngineProcess:
         code = await self.ended
         if code < 0:  # whoever held it was killed: what is left are our children now
             holder.end_descendants(*spared)
-        self.signal(signal.SIGKILL)  # where the system lets nobody adopt orphans
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)  # where the system lets nobody adopt orphans
         for thread in self._readers:
             await asyncio.to_thread(thread.join, _OUTPUT_SECONDS)
         return code if code >= 0 else 128 - code
