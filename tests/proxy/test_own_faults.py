@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +16,15 @@ from fastwrap import app as application
 from fastwrap import metrics
 from fastwrap.app import Application
 from fastwrap.settings import Settings
+from proxy.blocks import without_blocks
 from proxy.client import ask, post, stream, stream_open
+from proxy.conftest import STACKS
 from proxy.processes import DEADLINE_S, Proxy
-from proxy.scripted import DONE, ScriptedEngine, Turn, chat, delta
+from proxy.scripted import DONE, ScriptedEngine, Turn, chat, delta, usage
 from proxy.test_mounting import uvicorn_serves
 
 SECRET = "it quotes a prompt"  # noqa: S105 (no password)
+FAULTY = Path(__file__).with_name("faulty")
 
 
 class Served(Proxy):
@@ -26,9 +33,9 @@ class Served(Proxy):
     def __init__(self, url: str) -> None:  # nothing is started
         self.url = url
 
-    @property
-    def internal_errors(self) -> int:
-        return int(self.scrape()["fastwrap_internal_errors_total",])
+
+def internal_errors(proxy: Proxy) -> int:
+    return int(proxy.scrape()["fastwrap_internal_errors_total",])
 
 
 @pytest.fixture
@@ -60,7 +67,7 @@ def test_an_exception_before_the_head_is_a_500(
         answer = post(served_here.url)
     assert (answer.status, answer.error["code"], answer.whole) == (500, "internal_error", True)
     assert SECRET.encode() not in answer.body
-    assert served_here.internal_errors == 1
+    assert internal_errors(served_here) == 1
     assert stream(served_here.url).events[-1] == "[DONE]"
 
 
@@ -98,7 +105,7 @@ def test_an_exception_in_mid_stream_aborts_it_and_no_other(
     assert other.answer().events[-1] == "[DONE]"
     outcomes = served_here.outcomes()
     assert (outcomes["error"], outcomes["complete"]) == (1, 1)
-    assert served_here.internal_errors == 1
+    assert internal_errors(served_here) == 1
 
 
 def test_an_own_route_that_fails_is_a_500_too(served_here: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,4 +116,85 @@ def test_an_own_route_that_fails_is_a_500_too(served_here: Served, monkeypatch: 
         patch.setattr(metrics, "exposition", broken)
         answer = ask(served_here.url, "GET", "/-/metrics")
     assert (answer.status, answer.error["code"]) == (500, "internal_error")
-    assert served_here.internal_errors == 1
+    assert internal_errors(served_here) == 1
+
+
+@pytest.fixture(scope="module")
+def preload(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a process whose `recv()` and whose application fail at marks in what the engine sends."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("a recv() that lies needs a C compiler: there is no `cc`")
+    library = tmp_path_factory.mktemp("faulty") / "recv.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(FAULTY / "recv.c"), "-ldl"], check=True)
+    return {"LD_PRELOAD": str(library), "PYTHONPATH": os.pathsep.join([str(FAULTY), os.environ.get("PYTHONPATH", "")])}
+
+
+@pytest.fixture(scope="module")
+def faulty(request: pytest.FixtureRequest, preload: dict[str, str], _scripted: ScriptedEngine) -> Iterator[Proxy]:
+    """`fastwrap serve` as it is, in such a process."""
+    proxy = Proxy(_scripted.url, *STACKS[request.param], "--backend", "vllm", env=preload)
+    yield proxy
+    proxy.stop()
+
+
+#: Server, and what the engine sends where the fault is wanted. The native server has no Python on a request's way.
+FAULTS = pytest.mark.parametrize(
+    ("faulty", "mark"),
+    [
+        ("granian-native", "provoke a panic"),
+        ("granian-native", "provoke an exception"),
+        ("native", "provoke a panic"),
+    ],
+    indirect=["faulty"],
+)
+
+
+@FAULTS
+def test_a_fault_before_the_head_is_a_500(faulty: Proxy, engine: ScriptedEngine, mark: str) -> None:
+    def answer(turn: Turn) -> None:
+        turn.begin_stream([("x-mark", f"{SECRET}: {mark}")])
+        turn.wait_closed()
+
+    engine.use(answer)
+    before = internal_errors(faulty)
+    with faulty.counts("error"):
+        told = stream(faulty.url, headers=[("x-fault", mark.rsplit(maxsplit=1)[-1])])
+    assert (told.status, told.error["code"], told.whole) == (500, "internal_error", True)
+    assert internal_errors(faulty) == before + 1
+    assert SECRET not in faulty.log
+
+
+@FAULTS
+def test_a_fault_in_mid_stream_aborts_it_and_no_other(faulty: Proxy, engine: ScriptedEngine, mark: str) -> None:
+    begun, closed = threading.Event(), threading.Event()
+    whole = [delta("a"), delta("b"), delta(finish="stop"), usage(2), DONE]
+
+    def answer(turn: Turn) -> None:
+        turn.begin_stream()
+        turn.chunk(whole[0])
+        if turn.request.json["user"] == "broken":
+            assert begun.wait(DEADLINE_S)
+            turn.chunk(delta(f"{SECRET}: {mark}"))
+            turn.wait_closed()
+            closed.set()
+            return
+        assert closed.wait(DEADLINE_S), "the engine goes on generating"
+        for event in whole[1:]:
+            turn.chunk(event)
+        turn.end()
+
+    engine.use(answer)
+    before, outcomes = internal_errors(faulty), faulty.outcomes()
+    other = stream_open(faulty.url, user="other", stream_options={"include_usage": True})
+    read = other.read_until(whole[0])
+    broken = stream_open(faulty.url, user="broken")
+    broken.read_until(whole[0])
+    begun.set()
+    assert not broken.answer().whole
+    assert without_blocks(read + other.answer().body)[0] == b"".join(whole)
+    told = faulty.outcomes()
+    assert (told["error"], told["complete"]) == (outcomes["error"] + 1, outcomes["complete"] + 1)
+    assert internal_errors(faulty) == before + 1
+    assert faulty.process.poll() is None
+    assert SECRET not in faulty.log

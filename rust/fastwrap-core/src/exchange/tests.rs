@@ -5,6 +5,7 @@ use crate::counters::{Counters, private_cells};
 use crate::meter::Settings;
 use crate::profile::Profile;
 
+#[cfg(not(miri))] // ring is assembly
 mod guarded;
 mod hooked;
 mod outcomes;

@@ -334,7 +334,7 @@ fn happenings() -> impl Strategy<Value = Vec<(u64, Happening)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 3 } else { 300 }))]
 
     /// A naive twin keeps every reading, and looks at all of them.
     #[test]
@@ -475,19 +475,20 @@ proptest! {
 
 #[test]
 fn readers_in_other_threads_see_whole_records_only() {
+    const RECORDS: u64 = if cfg!(miri) { 100 } else { 200_000 };
     let board = Arc::new(Board::private());
     board.set_devices(&["a".to_owned()]);
     let writer = {
         let board = Arc::clone(&board);
         std::thread::spawn(move || {
-            for at in 1..=200_000_u64 {
+            for at in 1..=RECORDS {
                 board.push(Kind::Memory, at, &[vec![Ok(at), Ok(at), Ok(at)]]);
             }
         })
     };
     let mut next = 0;
     let mut seen = 0;
-    while next < 200_000 {
+    while next < RECORDS {
         let head = board.head();
         next = next.max(head.saturating_sub(board::RING));
         while next < head {

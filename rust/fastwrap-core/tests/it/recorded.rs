@@ -64,7 +64,11 @@ fn cases() -> Vec<Case> {
         cases.extend(all.iter().filter_map(|(name, case)| read_case(&engine, name, case)));
     }
     assert!(cases.len() > 100 || !folder().exists(), "{} recordings only", cases.len());
-    cases.retain(|case| Route::of(&Method::POST, &case.path).is_some());
+    // Miri reads those of the engines' own APIs; what the others show it, `streams.rs` does.
+    cases.retain(|case| {
+        Route::of(&Method::POST, &case.path).is_some()
+            && (!cfg!(miri) || case.name.starts_with("native-"))
+    });
     cases
 }
 
@@ -92,8 +96,8 @@ fn every_answer_passes_with_one_block_or_untouched() {
         if !case.is_stream() || asks_for_usage(&case.request) {
             assert!(left == case.body, "{what}: {}", String::from_utf8_lossy(&left));
         }
-        for size in [1, 7, 1000] {
-            let cut = case.run(&case.request, size);
+        for size in if cfg!(miri) { [7].as_slice() } else { &[1, 7, 1000] } {
+            let cut = case.run(&case.request, *size);
             assert!(without_blocks(&cut.body).0 == left, "{what} in pieces of {size}");
         }
     }
@@ -159,6 +163,7 @@ fn stripping_gives_what_the_engine_sends_without_usage() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "half a megabyte, seven times; the corpus walks the same code")]
 fn any_settings_and_any_cut_give_the_same_bytes() {
     for engine in std::fs::read_dir(folder()).into_iter().flatten() {
         let path = engine.unwrap().path();
