@@ -125,6 +125,7 @@ def test_choices_are_told_one_by_one(proxy: Proxy, engine: ScriptedEngine) -> No
         {"index": 1, "ttft_ms": about(2), "chunks": 2},
     ]
     assert block["ttft_ms"] == about(1)
+    assert block["inter_chunk_ms"]["mean"] == about(2), "within a choice"
     assert (2 * PAUSE_MS - EARLY_MS) / 2 <= block["tpot_ms"] <= (2 * PAUSE_MS + SLACK_MS) / 2
 
 

@@ -239,6 +239,9 @@ impl Performance {
 
     fn set_gaps(&mut self, timeline: &Timeline) {
         let gaps = &timeline.gaps;
+        if timeline.choices.is_crowded() {
+            return self.without("inter_chunk_ms", "too_many_choices");
+        }
         if gaps.max_ns().is_none() {
             return self.without("inter_chunk_ms", "fewer_than_2_chunks");
         }

@@ -14,7 +14,7 @@ const GAP_ACCURACY: f64 = 0.01;
 /// Bounds the sketch's memory: 2,048 bins at 1 % span 18 decades.
 const GAP_BINS: u32 = 2048;
 
-/// The distribution of the gaps between chunks with text, in bounded memory.
+/// The distribution of the gaps between chunks with text of the same choice, in bounded memory.
 #[derive(Default)]
 pub struct Gaps {
     sketch: Option<DDSketch>,
@@ -32,7 +32,12 @@ impl std::fmt::Debug for Gaps {
 }
 
 impl Gaps {
-    fn add(&mut self, gap_ns: u64, stall_ns: u64) {
+    /// A chunk came; nothing is to be told of the first one, before which there was none.
+    fn add(&mut self, before_ns: Option<u64>, read_ns: u64, stall_ns: u64) {
+        let Some(before_ns) = before_ns else {
+            return;
+        };
+        let gap_ns = read_ns.saturating_sub(before_ns);
         let sketch = self
             .sketch
             .get_or_insert_with(|| DDSketch::new(Config::new(GAP_ACCURACY, GAP_BINS, 1.0)));
@@ -83,7 +88,7 @@ pub struct Timeline {
     pub last_byte_ns: Option<u64>,
     /// Events with text of any sort.
     pub text: Pace,
-    /// Gaps between them.
+    /// Gaps between those of the same choice.
     pub gaps: Gaps,
     /// The same by choice, at the place of its index; empty as long as there is one choice only, for then it has all.
     per_choice: Vec<Pace>,
@@ -130,17 +135,17 @@ impl Timeline {
         // The counts of an event are those of its choice only if it has one.
         let tokens =
             running.filter(|_| reading.choices.len() == 1).and_then(|usage| usage.completion);
-        let last_ns = self.text.chunk(read_ns, tokens);
-        if let Some(last_ns) = last_ns {
-            self.gaps.add(read_ns.saturating_sub(last_ns), stall_ns);
+        let before_ns = self.text.chunk(read_ns, tokens);
+        if self.per_choice.is_empty() {
+            self.gaps.add(before_ns, read_ns, stall_ns);
         }
         let text = reading.text();
         for (index, choice) in self.per_choice.iter_mut().enumerate() {
             if text.contains(index) {
-                choice.chunk(read_ns, tokens);
+                self.gaps.add(choice.chunk(read_ns, tokens), read_ns, stall_ns);
             }
         }
-        last_ns.is_none()
+        before_ns.is_none()
     }
 
     fn add_choices(&mut self, choices: ChoiceSet) {

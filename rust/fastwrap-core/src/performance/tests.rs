@@ -139,6 +139,7 @@ fn several_choices_are_told_one_by_one() {
         timeline.event(&event(index), 160 * MS, MS);
     }
     let told = block(&timeline, true);
+    assert_eq!(told["unavailable"]["inter_chunk_ms"], "too_many_choices");
     let indices: Vec<_> =
         told["choices"].as_array().unwrap().iter().map(|choice| choice["index"].as_u64()).collect();
     assert!(indices.into_iter().eq((0..16).map(Some)), "{told}");

@@ -199,6 +199,16 @@ fn choices_that_cannot_be_told_apart_have_no_pace() {
 }
 
 #[test]
+fn gaps_are_those_within_a_choice() {
+    let mut timeline = choices(&[(100, 0, "a", None), (110, 0, "b", None), (111, 1, "c", None)]);
+    assert_eq!(timeline.gaps.max_ns(), Some(10 * MS), "from one choice to the other there is none");
+    let both = r#"{"choices":[{"index":0,"text":"d"},{"index":1,"text":"e"}]}"#;
+    timeline.event(&read(Dialect::Choices, both.as_bytes()).unwrap(), 131 * MS, 20 * MS);
+    assert_eq!(timeline.gaps.mean_ns(), Some((10 + 21 + 20) * MS / 3));
+    assert_eq!(timeline.gaps.stalls, 1);
+}
+
+#[test]
 fn usage_is_taken_over_or_added_up() {
     let mut timeline = Timeline::new(0);
     for running in [tokens(1), tokens(2), Usage { prompt: Some(7), ..Usage::default() }] {
@@ -250,7 +260,9 @@ proptest! {
     #[test]
     fn gaps_equal_those_of_a_naive_list(steps in steps()) {
         let (timeline, texts) = played(&steps, false);
-        let mut gaps: Vec<_> = texts.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+        let of = |choice: u64| texts.iter().filter(move |text| text.1 == choice).map(|text| text.0);
+        let gaps_of = |choice| of(choice).skip(1).zip(of(choice)).map(|(next, last)| next - last);
+        let mut gaps: Vec<_> = (0..3).flat_map(gaps_of).collect();
         gaps.sort_unstable();
         let told = &timeline.gaps;
         prop_assert_eq!(timeline.text.chunks, texts.len() as u64);

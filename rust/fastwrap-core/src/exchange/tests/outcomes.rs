@@ -64,7 +64,7 @@ fn a_break_between_events_gives_one_error_event() {
 #[test]
 fn a_break_inside_an_event_aborts_with_all_that_has_arrived() {
     let whole = [TEXT, FINISH].concat();
-    for at in 0..whole.len() {
+    for at in (0..whole.len()).step_by(if cfg!(miri) { TEXT.len() / 2 } else { 1 }) {
         let (before, _) = whole.split_at(at);
         let meter = meter("body");
         let mut exchange = streaming(&meter);
