@@ -7,16 +7,16 @@ memory itself; the gauges are asked for on the event loop, and nothing waits for
 from __future__ import annotations
 
 import asyncio
-import atexit
+import contextlib
 import http
 import logging
-import threading
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from fastwrap import gauges
 from fastwrap._native import now_ns
 from fastwrap.engine import LOADING
 from fastwrap.errors import EngineError
+from fastwrap.sampling import SamplingThread
 
 if TYPE_CHECKING:
     from fastwrap._native import Edges, Meter, Samples
@@ -71,16 +71,37 @@ class Asked(Protocol):
     async def get(self, path: str) -> Reply: ...  # noqa: D102
 
 
-class GaugeSampler:
+class _Sampler:
+    """Where readings go, and why there are none."""
+
+    #: What it reads, and how old that may be while nobody is served.
+    what: ClassVar[str]
+    idle_ns: ClassVar[int]
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+        self._refusal = ""
+
+    def refuse(self, error: Exception) -> None:
+        """Say why nothing is read: in the block, and once in the log."""
+        foreseen = error if isinstance(error, _RefusedError) else None
+        self.samples.unavailable(foreseen.reason if foreseen else "unknown_error")
+        if self._refusal != (refusal := str(error)):
+            self._refusal = refusal
+            level = logging.INFO if foreseen else logging.WARNING
+            _logger.log(level, "%s is not read: %s", self.what, refusal, exc_info=None if foreseen else error)
+
+
+class GaugeSampler(_Sampler):
     """Reads the engine's gauges, for all workers of a server and all requests together."""
 
+    what = "the engine's page of gauges"
     idle_ns = _GAUGES_IDLE_NS
 
     def __init__(self, samples: Samples, engine: Asked) -> None:
-        self.samples = samples
+        super().__init__(samples)
         self._engine = engine
         self._seconds = 0.0  # that the last reply took
-        self._refusal = ""
 
     async def sample(self) -> None:
         """Read them once; it was claimed."""
@@ -97,7 +118,7 @@ class GaugeSampler:
             _logger.debug("the engine's gauges could not be read: %s", error)
         except Exception as error:  # noqa: BLE001 - nobody waits for this task: whatever it was, the block must say so
             pause_ns = _REFUSED_NS
-            self._refuse(error)
+            self.refuse(error)
         finally:
             self.samples.release(now_ns() + pause_ns)
 
@@ -119,12 +140,6 @@ class GaugeSampler:
             raise _RefusedError("not_offered", seen)
         return reply
 
-    def _refuse(self, error: Exception) -> None:
-        self.samples.unavailable(error.reason if isinstance(error, _RefusedError) else "unknown_error")
-        if self._refusal != (detail := str(error)):
-            self._refusal = detail
-            _logger.info("the engine's gauges are not read: %s", detail)
-
 
 def _values(reply: Reply, backend: Backend) -> list[int | None]:
     try:
@@ -136,17 +151,17 @@ def _values(reply: Reply, backend: Backend) -> list[int | None]:
     return values
 
 
-class MemorySampler:
+class MemorySampler(_Sampler):
     """Reads the memory of the engine's processes."""
 
+    what = "the memory of the engine's processes"
     idle_ns = _IDLE_NS
 
     def __init__(self, samples: Samples, upstream: str, gate: Gate | None) -> None:
-        self.samples = samples
+        super().__init__(samples)
         self._upstream = upstream
         self._gate = gate
         self._memory: EngineMemory | None = None
-        self._reason = ""
 
     def sample(self) -> None:
         """Read it once; it was claimed."""
@@ -154,13 +169,10 @@ class MemorySampler:
         pause_ns = _RETRY_NS
         try:
             pause_ns = self._read()
-            self._reason = ""
-        except _RefusedError as refusal:
+            self._refusal = ""
+        except Exception as error:  # noqa: BLE001 - psutil reads what any system may write, and the thread must go on
             pause_ns = max(_RETRY_NS, _LOOK_COSTS * (now_ns() - began_ns))
-            self.samples.unavailable(refusal.reason)
-            if self._reason != refusal.reason:
-                self._reason = refusal.reason
-                _logger.info("the memory of the engine's processes is not read: %s", refusal)
+            self.refuse(error)
         finally:
             self.samples.release(now_ns() + pause_ns)
 
@@ -181,31 +193,17 @@ class MemorySampler:
         return max(_MEMORY_BUSY_NS, _MEMORY_COSTS * (now_ns() - began_ns))
 
 
-class Watch:
+class Watch(SamplingThread):
     """The thread that samples, or lets sample, whatever is due."""
 
     def __init__(self, upstream: str, meter: Meter, engine: Asked, gate: Gate | None) -> None:
         self._edges: Edges = meter.edges()
+        super().__init__("fastwrap-watch", self._edges.wake)
         memory = MemorySampler(meter.host_memory, upstream, gate)
         self._samplers = (GaugeSampler(meter.gauges, engine), memory)
         self._loop = asyncio.get_running_loop()
         self._edge_ns = 0
         self._question: asyncio.Task[None] | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="fastwrap-watch", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread and return at once; call it in the worker, after any fork."""
-        self._thread.start()
-        atexit.register(self.stop)  # a daemon thread that the interpreter ends in native code can abort the process
-
-    def stop(self, timeout_s: float = 2.0) -> None:
-        """End the thread, mostly at once; one that hangs in a look is left behind after ``timeout_s``."""
-        atexit.unregister(self.stop)
-        self._stopping.set()
-        self._edges.wake()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
 
     async def close(self) -> None:
         """Stop, and take back the question that the engine has not answered; on the event loop."""
@@ -214,15 +212,11 @@ class Watch:
             self._question.cancel()
             await asyncio.wait([self._question])
 
-    def _run(self) -> None:
-        try:
-            while not (self._stopping.is_set() or self._loop.is_closed()):
-                self._look()
-                self._pause()
-        except Exception:
-            for sampler in self._samplers:
-                sampler.samples.unavailable("unknown_error")
-            _logger.exception("the engine is no longer watched")
+    def run(self) -> None:
+        """Look what is due, until :meth:`stop` or the end of the event loop."""
+        while not (self.stopping.is_set() or self._loop.is_closed()):
+            self._look()
+            self._pause()
 
     def _look(self) -> None:
         for sampler in self._samplers:
@@ -230,10 +224,11 @@ class Watch:
                 if isinstance(sampler, MemorySampler):
                     sampler.sample()
                 else:
-                    self._loop.call_soon_threadsafe(self._ask, sampler)
+                    with contextlib.suppress(RuntimeError):  # the event loop has been closed meanwhile
+                        self._loop.call_soon_threadsafe(self._ask, sampler)
 
     def _ask(self, sampler: GaugeSampler) -> None:
-        if not self._stopping.is_set():
+        if not self.stopping.is_set():
             self._question = self._loop.create_task(sampler.sample())
 
     def _is_due(self, sampler: GaugeSampler | MemorySampler) -> bool:
@@ -245,7 +240,7 @@ class Watch:
 
     def _pause(self) -> None:
         """Return when something may be due; edges that are close together give one look."""
-        self._stopping.wait(_EDGE_SECONDS)
+        self.stopping.wait(_EDGE_SECONDS)
         # Busy is also one whose sample was due, but too early to be claimed.
         is_busy = any(self._is_due(sampler) for sampler in self._samplers)
         if self._edges.wait(_BUSY_NS if is_busy else _IDLE_NS):

@@ -173,12 +173,12 @@ def test_a_library_that_hangs_holds_nobody_up(
     begin_ns = time.monotonic_ns()
     sampler.stop(timeout_s=0.05)
     assert time.monotonic_ns() - begin_ns < 1000 * MS
-    assert sampler._thread.is_alive()
+    assert sampler.is_alive()
     assert not log.pushes
     assert not log.reasons
     nvml.says("gpu GPU-aaaa 1")
     sampler.stop(DEADLINE_S)
-    assert not sampler._thread.is_alive()
+    assert not sampler.is_alive()
 
 
 def test_stop_ends_the_thread(nvml: FakeNvml, log: RecordingLog, start: Callable[[], gpu.GpuSampler]) -> None:
@@ -186,7 +186,7 @@ def test_stop_ends_the_thread(nvml: FakeNvml, log: RecordingLog, start: Callable
     log.until_pushes(1)
     assert any(thread.name == "fastwrap-gpu" and thread.daemon for thread in threading.enumerate())
     sampler.stop()
-    assert not sampler._thread.is_alive()
+    assert not sampler.is_alive()
     assert nvml.calls("nvmlShutdown") == 1
     pushes = len(log.pushes)
     log.begin_request()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
-import threading
 import time
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -13,6 +11,7 @@ from fastwrap.gpu.devices import Choice
 from fastwrap.gpu.election import Election
 from fastwrap.gpu.nvml import GpuError, Nvml, Reason, look_for_library
 from fastwrap.gpu.readings import KINDS, Kind, Readings
+from fastwrap.sampling import SamplingThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +60,7 @@ class Pace:
         return self._end_ns + max(interval_ns, _BUSY_COSTS * self._cost_ns)
 
 
-class GpuSampler:
+class GpuSampler(SamplingThread):
     """Samples a selection's devices for all processes of the node that want it, or follows the process that does.
 
     Args:
@@ -71,30 +70,21 @@ class GpuSampler:
     """
 
     def __init__(self, log: GpuLog, selection: Selection, processes: Callable[[], frozenset[int]] = frozenset) -> None:
+        super().__init__("fastwrap-gpu", log.wake)
         self._log = log
         self._selection = selection
         self._processes = processes
         self._election: Election | None = None
         self._paces = {kind: Pace(interval_ns) for kind, interval_ns in _INTERVAL_NS.items()}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="fastwrap-gpu", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread and return at once; call it in the worker, after any fork."""
-        self._thread.start()
-        atexit.register(self.stop)  # a daemon thread that the interpreter ends in native code can abort the process
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """End the thread; one that hangs in the library is left behind after `timeout_s`, in office."""
-        atexit.unregister(self.stop)
-        self._stopping.set()
-        self._log.wake()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
-        if self._election is not None and not self._thread.is_alive():
+        """End it; one that hangs in the library is left behind after `timeout_s`, in office."""
+        super().stop(timeout_s)
+        if self._election is not None and not self.is_alive():
             self._election.resign()
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Sample, or follow the one that does; whatever goes wrong stands in the log."""
         try:
             look_for_library()  # where there is none, nothing is shared, and nobody elected
             self._election = self._share()
@@ -116,14 +106,14 @@ class GpuSampler:
     def _follow(self, election: Election) -> bool:
         """Read what another process samples, until it dies (True); until it has given up, or stop()."""
         failed = 0
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             if election.won():
                 return True
             # What another one failed of, this one would fail of, too; twice, for it may have begun just now.
             failed = failed + 1 if self._log.catch_up() else 0
             if failed > 1:
                 break
-            self._stopping.wait(_FOLLOW_NS / 1e9)
+            self.stopping.wait(_FOLLOW_NS / 1e9)
         return False
 
     def _lead(self) -> None:
@@ -160,7 +150,7 @@ class GpuSampler:
             self._round(kind, readings)
         _logger.info("sampled are: %s", [(device.uuid, reading.lacks or "everything")
                                          for device, reading in zip(devices, readings, strict=True)])  # fmt: skip
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             if all(not reading.gives for reading in readings):
                 raise GpuError(readings[0].lacks["memory"], "none of the readings is supported")
             for kind in self._pause():
@@ -181,7 +171,7 @@ class GpuSampler:
     def _pause(self) -> list[Kind]:
         """Return what is due, when it is: at edges memory (close ones give one round), at the intervals, or stop()."""
         memory, power = self._paces["memory"], self._paces["power"]
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             is_busy = self._log.in_flight() > 0
             # Energy that was used while nobody was served must not be taken for the next request's.
             power.is_wanted = is_busy == self._log.was_idle()
@@ -192,7 +182,7 @@ class GpuSampler:
                 return due
             left_ns = min(min(due_ns.values()) - now_ns, _IDLE_NS)
             if memory.is_wanted:
-                self._stopping.wait(left_ns / 1e9)  # not in log.wait(): that wakes for every request
+                self.stopping.wait(left_ns / 1e9)  # not in log.wait(): that wakes for every request
             else:
                 memory.is_wanted = self._log.wait(left_ns)
         return []
