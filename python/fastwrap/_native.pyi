@@ -80,6 +80,9 @@ def check_upstream(upstream: str) -> None:
         ValueError: If it is none of these; says why.
     """
 
+def is_request_acceptable(method: str, target: bytes, headers: Headers, version: str) -> bool:
+    """Return whether nobody can read the request in two ways; others get the ``bad_request`` of :func:`refusal`."""
+
 def refusal(fault: str) -> tuple[int, HeaderList, bytes]:
     """Return status, headers and body of fastwrap's answer to a fault.
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from fastwrap._native import AnswerAborted, Panic, refusal
+from fastwrap._native import AnswerAborted, Panic, is_request_acceptable, refusal
 from fastwrap.departures import Departures, Watch
 from fastwrap.relays import open_relay
 from fastwrap.sidecar import PREFIX, Sidecar
@@ -89,7 +89,7 @@ class Application:
         target = _target(scope)
         relay = self._relay or self.start()
         if target.startswith(_PREFIX):
-            await self._answer_own(scope, target.partition(b"?")[0].decode("latin-1"), send)
+            await self._answer_own(scope, target, send)
             return
         exchange = relay.open(scope["method"], target, scope["headers"], scope.get("http_version", "1.1"))
         refusal = exchange.take()
@@ -127,10 +127,15 @@ class Application:
             self._uploads.end(watch)
             watch.end()
 
-    async def _answer_own(self, scope: Scope, path: str, send: Send) -> None:
-        status, headers, body = await self.sidecar.answer(scope["method"], path, scope["headers"])
+    async def _answer_own(self, scope: Scope, target: bytes, send: Send) -> None:
+        method, headers = scope["method"], scope["headers"]
+        if is_request_acceptable(method, target, headers, scope.get("http_version", "1.1")):
+            path = target.partition(b"?")[0].decode("latin-1")
+            status, headers, body = await self.sidecar.answer(method, path, headers)
+        else:
+            status, headers, body = refusal("bad_request")
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
 
 def _target(scope: Scope) -> bytes:

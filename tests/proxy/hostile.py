@@ -297,6 +297,7 @@ def _hops() -> list[Case]:
         ok(
             "TE, Trailer, Keep-Alive", get(b"TE: trailers", b"Trailer: X", b"Keep-Alive: 1", b"Proxy-Connection: close")
         ),
+        ok("Proxy-Authorization", get(b"Proxy-Authorization: Basic dXNlcjpwYXNzd29yZA==")),
         ok(
             "a WebSocket",
             get(b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),

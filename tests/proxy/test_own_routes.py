@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from proxy.client import ask, post, stream_open
+from proxy.client import Wire, ask, post, stream_open
 from proxy.conftest import Serve
 from proxy.processes import Proxy, until
 from proxy.scripted import ScriptedEngine, Turn, chat_events
@@ -34,6 +34,14 @@ def test_an_unknown_route_is_404(proxy: Proxy, target: str) -> None:
 def test_own_routes_are_only_read(proxy: Proxy, method: str) -> None:
     answer = ask(proxy.url, method, "/-/metrics", body=b"{}")
     assert (answer.status, answer.error["code"]) == (405, "method_not_allowed")
+
+
+@pytest.mark.parametrize("hosts", [[], ["a", "a"], ["u@a"]])
+def test_own_routes_want_one_host_too(proxy: Proxy, hosts: list[str]) -> None:
+    wire = Wire(proxy.url)
+    wire.send("".join(["GET /-/metrics HTTP/1.1\r\n", *(f"host: {host}\r\n" for host in hosts), "\r\n"]).encode())
+    [answer] = wire.answers()
+    assert (answer.status, answer.error["code"]) == (400, "bad_request")
 
 
 def test_ready_follows_the_engine(serve: Serve) -> None:

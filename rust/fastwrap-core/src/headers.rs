@@ -2,11 +2,13 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-const HOP_BY_HOP: [HeaderName; 8] = [
+const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
+    // A proxy's password is none of the engine's business, whichever proxy it was meant for (section 11.7.2).
+    header::PROXY_AUTHORIZATION,
     header::TE,
     header::TRAILER,
     header::TRANSFER_ENCODING,
@@ -104,6 +106,7 @@ mod tests {
             ("accept-encoding", "gzip"),
             ("host", "client"),
             ("authorization", "kept"),
+            ("proxy-authorization", "1"),
         ] {
             headers.append(name, HeaderValue::from_static(value));
         }

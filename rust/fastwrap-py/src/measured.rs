@@ -14,7 +14,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::convert::{Headers, header_list, header_map, joined, response};
+use crate::convert::{Headers, header_list, header_map, joined, request_head, response};
 
 /// Status, headers and body of a whole answer.
 pub(crate) type Whole<'py> = (u16, Bound<'py, PyList>, Bound<'py, PyBytes>);
@@ -200,6 +200,17 @@ impl Measured {
 #[pyfunction]
 pub(crate) fn refusal<'py>(py: Python<'py>, fault: &str) -> PyResult<Whole<'py>> {
     whole(py, parse_fault(fault)?.response())
+}
+
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // PyO3 hands over what it converts
+pub(crate) fn is_request_acceptable(
+    method: &str,
+    target: &[u8],
+    headers: Headers,
+    version: &str,
+) -> bool {
+    request_head(method, target, &headers, version).as_ref().is_ok_and(is_acceptable)
 }
 
 pub(crate) fn parse_fault(code: &str) -> PyResult<Fault> {

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::Bytes;
 use fastwrap_core::error::Fault;
 use fastwrap_core::exchange::Exchange;
 use fastwrap_core::head::is_acceptable;
@@ -38,13 +37,16 @@ impl Service {
     ) -> Result<Response<Download>, Infallible> {
         let (head, body) = request.into_parts();
         if head.uri.path().starts_with(PREFIX) && head.uri.authority().is_none() {
+            if !is_acceptable(&head) {
+                return Ok(Fault::BadRequest.response().map(Download::from));
+            }
             let answer = self.own.answer(&head.method, head.uri.path(), &head.headers);
             return Ok(answer.await.map(Download::from));
         }
         // hyper keeps the room of this future for as long as the connection lasts: what is large in it has room of its
         // own, given back as soon as the answer's head is there.
         let answer = caught(Box::pin(self.proxy(head, body))).await;
-        Ok(answer.unwrap_or_else(|| refused(Fault::Internal.response())))
+        Ok(answer.unwrap_or_else(|| Fault::Internal.response().map(Download::from)))
     }
 
     async fn proxy(&self, mut head: request::Parts, body: Incoming) -> Response<Download> {
@@ -53,10 +55,10 @@ impl Service {
         let began = Exchange::begin(meter, &head.method, target, &mut head.headers, now_ns());
         let mut exchange = match began {
             Ok(exchange) => exchange,
-            Err(answer) => return refused(*answer),
+            Err(answer) => return answer.map(Download::from),
         };
         if !is_acceptable(&head) {
-            return refused(exchange.refuse(Fault::BadRequest, now_ns()));
+            return exchange.refuse(Fault::BadRequest, now_ns()).map(Download::from);
         }
         let upload = Upload::new(body, meter.settings.max_body_bytes, self.options.body_timeout);
         let payload = if let Some(check) = &self.check {
@@ -75,7 +77,7 @@ impl Service {
                     }
                     Payload::Streamed(Passing::new(start, rest, reader).boxed_unsync())
                 }
-                Err(fault) => return refused(exchange.refuse(fault, now_ns())),
+                Err(fault) => return exchange.refuse(fault, now_ns()).map(Download::from),
             }
         } else if http_body::Body::is_end_stream(&upload) {
             exchange.received(now_ns());
@@ -119,12 +121,4 @@ async fn caught<T>(mut work: Pin<Box<impl Future<Output = T>>>) -> Option<T> {
             .unwrap_or(Poll::Ready(None))
     })
     .await
-}
-
-/// An answer to a request that may not have been read to its end: the connection cannot be used again.
-fn refused(mut response: Response<Bytes>) -> Response<Download> {
-    if response.status().is_client_error() {
-        response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
-    }
-    response.map(Download::from)
 }

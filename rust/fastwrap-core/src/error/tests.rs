@@ -40,7 +40,7 @@ fn a_client_at_fault_is_not_heard_any_more() {
 
 #[test]
 fn events_are_errors_to_the_reader_of_their_dialect() {
-    for fault in Fault::ALL {
+    for fault in Fault::ALL.into_iter().step_by(if cfg!(miri) { 6 } else { 1 }) {
         for dialect in [Dialect::Choices, Dialect::Responses, Dialect::Messages, Dialect::Generate]
         {
             let event = fault.event(dialect, Framing::Events);
