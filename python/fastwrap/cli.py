@@ -159,16 +159,16 @@ main.add_command(run)
 @main.command(
     cls=SettingsCommand, epilog=_DOCTOR_EPILOG, short_help="What is here, what is missing, and what to do about it."
 )
-@settings_options("upstream", "host", "port", "uds")
+@settings_options("upstream", "host", "port", "uds", "api_key_file", "upstream_api_key_file")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
-def doctor(*, as_json: bool, upstream: str, host: str, port: int, uds: str) -> None:
+def doctor(*, as_json: bool, **options: Any) -> None:
     """Look for all that serving needs: Python, modules, GPU, engine, port; and say what to do about what is missing.
 
     It takes the same options, variables and file as serve, and changes nothing.
     """
     from fastwrap import doctor as surgery  # noqa: PLC0415 (start-up time)
 
-    checks = surgery.examine(upstream, host, port, uds)
+    checks = surgery.examine(**options)
     click.echo(surgery.to_json(checks)) if as_json else surgery.show(checks)
     surgery.leave(1 if surgery.worst(checks) == "problem" else 0)
 

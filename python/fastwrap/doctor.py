@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from fastwrap import _native, gauges, gpu
-from fastwrap.errors import EngineError, PortError
+from fastwrap.errors import EngineError, KeyFileError, PortError
+from fastwrap.keys import OTHERS_MAY_READ, read_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,8 +67,12 @@ class Check:
     advice: str = ""
 
 
-def examine(upstream: str, host: str, port: int, uds: str) -> list[Check]:
-    """Look for everything; ``upstream`` may be empty."""
+def examine(  # noqa: PLR0913 (the command's options)
+    upstream: str, host: str, port: int, uds: str, *, api_key_file: str, upstream_api_key_file: str
+) -> list[Check]:
+    """Look for everything; ``upstream`` and the files may be empty."""
+    clients, _ = _keys("keys", "--api-key-file", api_key_file)
+    own, engine_keys = _keys("engine's key", "--upstream-api-key-file", upstream_api_key_file)
     return [
         _python(),
         Check("fastwrap", "ok", f"{_native.__version__}, native module loaded"),
@@ -77,7 +82,9 @@ def examine(upstream: str, host: str, port: int, uds: str) -> list[Check]:
         *_gpu(),
         _files(),
         _path(Path(uds).absolute()) if uds else _port(host, port),
-        *_engine(upstream),
+        *clients,
+        *own,
+        *_engine(upstream, *engine_keys[:1]),
     ]
 
 
@@ -286,7 +293,21 @@ def _path(path: Path) -> Check:
     return Check("socket", "ok", f"{path} is free")
 
 
-def _engine(upstream: str) -> list[Check]:
+def _keys(name: str, option: str, path: str) -> tuple[list[Check], list[str]]:
+    """Look at a file of keys, if one is given; also return them."""
+    if not path:
+        return [], []
+    try:
+        keys = read_keys(path)
+    except KeyFileError as error:
+        return [Check(name, "problem", str(error), f"correct {option}")], []
+    found = f"{path}: {len(keys)} {'keys' if len(keys) > 1 else 'key'}"
+    if Path(path).stat().st_mode & OTHERS_MAY_READ:
+        return [Check(name, "warning", f"{found}, and others can read it", f"chmod 600 {path}")], keys
+    return [Check(name, "ok", found)], keys
+
+
+def _engine(upstream: str, key: str = "") -> list[Check]:
     if not upstream:
         return [Check("engine", "warning", "not looked for", "fastwrap doctor --upstream http://127.0.0.1:8000")]
     try:
@@ -296,7 +317,7 @@ def _engine(upstream: str) -> list[Check]:
         began = time.monotonic()
         _within(_CONNECT_SECONDS + 1, lambda: reach(root, _CONNECT_SECONDS))
         took_ms = (time.monotonic() - began) * 1e3
-        checks = _within(_ENGINE_SECONDS, lambda: asyncio.run(_ask(root, took_ms)))
+        checks = _within(_ENGINE_SECONDS, lambda: asyncio.run(_ask(root, took_ms, key)))
         return [*checks, _processes(root)]
     except ValueError as error:
         return [Check("engine", "problem", str(error), "correct --upstream")]
@@ -305,7 +326,7 @@ def _engine(upstream: str) -> list[Check]:
         return [Check("engine", "problem", f"{upstream}: {error.strerror or error}", advice)]
 
 
-async def _ask(upstream: str, took_ms: float) -> list[Check]:
+async def _ask(upstream: str, took_ms: float, key: str) -> list[Check]:
     from fastwrap import backends  # noqa: PLC0415 (start-up time)
     from fastwrap.backends.base import json_object  # noqa: PLC0415
     from fastwrap.upstream import Reply, Upstream  # noqa: PLC0415
@@ -314,13 +335,13 @@ async def _ask(upstream: str, took_ms: float) -> list[Check]:
 
     async def ask(path: str) -> Reply:
         try:
-            return await client.get(path, _ASK_SECONDS)
+            return await client.get(path, _ASK_SECONDS, key)
         except EngineError:
             return Reply(_NO_ANSWER, {}, b"")
 
     try:
         try:
-            await client.get("/", _ASK_SECONDS)  # some engines generate a token for /health
+            await client.get("/", _ASK_SECONDS, key)  # some engines generate a token for /health
         except EngineError as error:
             advice = "is it an HTTP server? https:// or http://? Is the engine still loading?"
             return [Check("engine", "problem", f"{upstream} accepts connections, but: {error}", advice)]
@@ -395,6 +416,11 @@ def _health(path: str, status: int) -> Check:
 def _models(models: Any) -> Check:
     names = [str(model.get("id")) for model in models or [] if isinstance(model, dict)]
     if not names:
-        return Check("models", "warning", "/v1/models names none", "is a model loaded? does the engine want a key?")
+        return Check(
+            "models",
+            "warning",
+            "/v1/models names none",
+            "is one loaded? does the engine want a key (--upstream-api-key-file)?",
+        )
     more = f" and {len(names) - _MANY_MODELS} more" if len(names) > _MANY_MODELS else ""
     return Check("models", "ok", ", ".join(names[:_MANY_MODELS]) + more)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 1.0
 #: Ten thousand keys and more: what is larger is another file.
 _MOST_BYTES = 1 << 20
-_OTHERS_MAY_READ = stat.S_IRGRP | stat.S_IROTH
+OTHERS_MAY_READ = stat.S_IRGRP | stat.S_IROTH
 #: What every client, proxy and engine can send as it is: visible ASCII.
 _KEY = re.compile(r"[!-~]+")
 
@@ -81,7 +81,7 @@ class KeyFile:
             return
         self._seen, self._trouble = seen, ""
         _logger.info("%s: %d keys are accepted" if len(keys) > 1 else "%s: %d key is accepted", self._path, len(keys))
-        if status.st_mode & _OTHERS_MAY_READ:
+        if status.st_mode & OTHERS_MAY_READ:
             _logger.warning("%s can be read by others than its owner: chmod 600 it", self._path)
 
     def _complain(self, trouble: str) -> None:

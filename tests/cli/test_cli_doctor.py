@@ -73,12 +73,13 @@ def test_gauges_of_the_engine(run: Run, page: str, status: str, found: str) -> N
 
 
 @contextlib.contextmanager
-def _engine(pages: dict[str, bytes]) -> Iterator[str]:
-    """An engine of these pages, in this process."""
+def _engine(pages: dict[str, bytes], key: str = "") -> Iterator[str]:
+    """An engine of these pages, in this process; with a key for those who have it."""
 
     class Pages(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = pages.get(self.path)
+            known = not key or self.headers["authorization"] == f"Bearer {key}"
+            body = pages.get(self.path) if known else None
             self.send_response(200 if body else 404)
             self.send_header("content-length", str(len(body or b"")))
             self.end_headers()
@@ -221,3 +222,23 @@ def test_few_open_files_are_a_warning() -> None:
 def test_interrupt_ends_it(start: Start, taken_port: int) -> None:
     doctor = start("doctor", "--upstream", f"http://127.0.0.1:{taken_port}", "--port", "0")
     assert doctor.end(signal.SIGINT) in (1, 130, -signal.SIGINT)
+
+
+def test_keys_are_read_and_used(run: Run, tmp_path: Path) -> None:
+    keys, own = tmp_path / "keys", tmp_path / "own"
+    keys.write_text("sk-a\nsk-b\n")
+    own.write_text("engine-key\n")
+    own.chmod(0o600)
+    with _engine({"/v1/models": b'{"data":[{"id":"guarded"}]}'}, key="engine-key") as url:
+        doctor = ("doctor", "--json", "--port", "0", "--upstream", url, "--api-key-file", str(keys))
+        rows = checks(run(*doctor), 0)
+        assert "--upstream-api-key-file" in rows["models"]["advice"]
+        assert (rows["keys"]["status"], rows["keys"]["advice"]) == ("warning", f"chmod 600 {keys}")
+        keys.chmod(0o600)
+        done = run(*doctor, env={"FASTWRAP_UPSTREAM_API_KEY_FILE": str(own)})
+        rows = checks(done, 0)
+        assert rows["models"]["found"] == "guarded"
+        assert (rows["keys"]["found"], rows["engine's key"]["status"]) == (f"{keys}: 2 keys", "ok")
+        assert not any(key in done.stdout for key in ("sk-a", "engine-key"))
+        keys.write_text("")
+        assert "holds no key" in checks(run(*doctor), 1)["keys"]["found"]
