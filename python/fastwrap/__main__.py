@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastwrap.cli import main
+from fastwrap.entry import main
 
 if __name__ == "__main__":
-    main(prog_name="fastwrap")
+    main()

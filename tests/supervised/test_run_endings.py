@@ -137,12 +137,36 @@ def test_engine_and_fastwrap_need_two_ports(finish: Finish) -> None:
     assert "both the engine and fastwrap would listen on http://127.0.0.1:8080" in " ".join(done.stderr.split())
 
 
-@pytest.mark.parametrize("code", [0, 3])
-def test_as_the_first_process_of_a_container(server: str, upstream: tuple[str, ...], tmp_path: Path, code: int) -> None:
-    """The kernel kills all of a PID namespace when its first process ends, and gives it all orphans."""
+@pytest.fixture
+def namespace() -> tuple[str, ...]:
+    """What starts a command as the first process of a container."""
     namespace = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child")
     if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], check=False).returncode:
         pytest.skip("no PID namespaces here")
+    return namespace
+
+
+def test_the_first_process_heeds_sigterm_while_it_is_still_imported(namespace: tuple[str, ...], tmp_path: Path) -> None:
+    """The kernel would not end it, as it does others that handle no signal."""
+    (tmp_path / "click.py").write_text("print('here', flush=True)\nimport time\ntime.sleep(1000)\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [*namespace, COMMAND, "run", "--", "true"]
+    with subprocess.Popen(command, start_new_session=True, env=environment, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"here\n"
+            [first] = children_of(process.pid)
+            os.kill(first, signal.SIGTERM)
+            assert process.wait(DEADLINE_S) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_as_the_first_process_of_a_container(
+    server: str, upstream: tuple[str, ...], namespace: tuple[str, ...], tmp_path: Path, code: int
+) -> None:
+    """The kernel kills all of a PID namespace when its first process ends, and gives it all orphans."""
     socket_path, orphan = tmp_path / "s", tmp_path / "orphan"
     orphans = f"setsid sh -c 'sleep 0.1; touch {orphan}' & "
     script = f"{orphans} trap 'exit {code}' TERM; while :; do sleep 0.05; done"
