@@ -17,6 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chaos-clients", type=int, default=48, help="How many make requests at once.")
     group.addoption("--kills", type=int, default=20, help="How often the engine is killed.")
     group.addoption("--departures", type=int, default=20, help="How many clients leave in each phase.")
+    group.addoption("--body-mib", type=int, default=8, help="How large each of the bodies is that come at once.")
     group.addoption("--streams", type=int, default=200, help="How many streams are open at once.")
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +123,55 @@ def test_those_that_read_nothing(hasty: Proxy, engine: ScriptedEngine) -> None:
     for call in calls:
         call.leave()
     until(lambda: hasty.in_flight == 0, "nothing in flight")
+
+
+#: Heads without end: of many headers, and of a large one.
+MANY = b"".join(b"x-%d: %b\r\n" % (number, b"a" * 100) for number in range(20_000))
+LARGE = b"x: " + b"a" * 2 * MIB
+
+
+@pytest.mark.parametrize("headers", [MANY, LARGE], ids=["many", "large"])
+def test_a_flood_of_headers(hasty: Proxy, engine: ScriptedEngine, headers: bytes) -> None:
+    """No head is read further than is allowed, and the engine hears of none."""
+    engine.use(chat)
+    is_served(hasty)
+    asked, before = len(engine.requests), hasty.rss_bytes
+    with crowd(hasty, HEAD) as wires, ThreadPoolExecutor(8) as pool:
+        sent = pool.map(lambda wire: wire.send(headers), wires)
+        assert post(hasty.url).status == 200
+        assert len(list(sent)) == CROWD
+        assert hasty.rss_bytes - before < 50 * MIB
+        for wire in wires:
+            statuses = [answer.status for answer in wire.answers()]
+            assert statuses in ([], [400], [431]), statuses  # none where what was not read has reset the connection
+    assert len(engine.requests) == asked + 1
+    is_served(hasty)
+
+
+def cpu_seconds(proxy: Proxy) -> float:
+    """What its processes have used."""
+    stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in proxy.pids]
+    return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_scraper_that_reads_nothing(hasty: Proxy, engine: ScriptedEngine) -> None:
+    """It asks for 100 MiB of pages, and gets what its connection holds: no more is rendered."""
+    engine.use(chat)
+    is_served(hasty)
+    page = ask(hasty.url, "GET", "/-/metrics").body
+    before = hasty.rss_bytes
+    scraper = Wire(hasty.url)
+    with scraper.socket:
+        scraper.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        scraper.send(b"GET /-/metrics HTTP/1.1\r\nhost: a\r\n\r\n" * (100 * MIB // len(page)))
+        is_served(hasty)
+        until(lambda: is_idle(hasty), "nothing more is rendered")
+        assert hasty.rss_bytes - before < 30 * MIB
+        is_served(hasty)
+
+
+def is_idle(proxy: Proxy) -> bool:
+    """Whether it has done nothing for a moment."""
+    before = cpu_seconds(proxy)
+    threading.Event().wait(0.3)
+    return cpu_seconds(proxy) == before
