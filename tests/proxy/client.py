@@ -6,15 +6,16 @@ import contextlib
 import json
 import socket
 import ssl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
-from typing import Any
+from typing import Any, ParamSpec
 from urllib.parse import urlsplit
 
 DEADLINE_S = 20.0
 CHAT = "/v1/chat/completions"
 Headers = Sequence[tuple[str, str]]
+_P = ParamSpec("_P")
 
 
 class BrokenOffError(OSError):
@@ -229,29 +230,25 @@ class Call(Reading):
         self.socket.close()
 
 
-def ask(
-    url: str,
-    method: str,
-    target: str,
-    headers: Headers = (),
-    body: bytes | Iterable[bytes] = b"",
-    seconds: float = DEADLINE_S,
-) -> Answer:
-    """Send a request on a connection of its own and read the whole answer."""
-    return Call(url, method, target, headers, body, seconds).answer()
-
-
-def post(url: str, value: Any = None, target: str = CHAT, headers: Headers = (), seconds: float = DEADLINE_S) -> Answer:
-    """Send a value as JSON."""
-    return post_open(url, value, target, headers, seconds).answer()
-
-
 def post_open(
     url: str, value: Any = None, target: str = CHAT, headers: Headers = (), seconds: float = DEADLINE_S
 ) -> Call:
     """Send a value as JSON, and do not wait for the answer."""
     body = json.dumps({"model": "m", "messages": []} if value is None else value).encode()
     return Call(url, "POST", target, [("content-type", "application/json"), *headers], body, seconds)
+
+
+def _answered(call: Callable[_P, Call]) -> Callable[_P, Answer]:
+    """The same, waiting for the answer."""
+
+    def answered(*arguments: _P.args, **named: _P.kwargs) -> Answer:
+        return call(*arguments, **named).answer()
+
+    return answered
+
+
+#: A request on a connection of its own, and a value as JSON; both read the whole answer.
+ask, post = _answered(Call), _answered(post_open)
 
 
 def stream(url: str, target: str = CHAT, headers: Headers = (), **members: Any) -> Answer:

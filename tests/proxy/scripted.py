@@ -191,6 +191,19 @@ def chat(turn: Turn) -> None:
         turn.json({"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": counts})
 
 
+class Endless:
+    """Begins a stream that lasts until the other side closes."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def __call__(self, turn: Turn) -> None:
+        turn.begin_stream()
+        turn.chunk(delta("a"))
+        turn.wait_closed()
+        self.closed.set()
+
+
 def no_metrics(turn: Turn) -> None:
     turn.json({"detail": "Not Found"}, 404)
 

@@ -17,7 +17,7 @@ from fastwrap.settings import Settings
 from proxy.blocks import without_blocks
 from proxy.client import ask, post, stream, stream_open
 from proxy.processes import DEADLINE_S, until
-from proxy.scripted import ScriptedEngine, Turn, delta
+from proxy.scripted import Endless, ScriptedEngine, Turn, delta
 
 if TYPE_CHECKING:
     from fastwrap.app import Scope, Send
@@ -89,20 +89,12 @@ def test_mounted_below_a_path(app: Application, engine: ScriptedEngine) -> None:
 
 
 def test_a_departure_under_uvicorn(app: Application, engine: ScriptedEngine) -> None:
-    closed = threading.Event()
-
-    def answer(turn: Turn) -> None:
-        turn.begin_stream()
-        turn.chunk(delta("a"))
-        turn.wait_closed()
-        closed.set()
-
-    engine.use(answer)
+    engine.use(endless := Endless())
     with uvicorn_serves(app, "on") as url:
         call = stream_open(url)
         call.read_until(b'"a"')
         call.leave()
-        assert closed.wait(DEADLINE_S)
+        assert endless.closed.wait(DEADLINE_S)
 
 
 def test_a_truncated_answer_under_uvicorn(app: Application, engine: ScriptedEngine) -> None:

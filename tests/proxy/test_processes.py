@@ -16,7 +16,7 @@ import pytest
 from proxy.client import post, stream, stream_open
 from proxy.conftest import STACKS, Serve
 from proxy.processes import DEADLINE_S, Proxy, until
-from proxy.scripted import DONE, ScriptedEngine, Turn, delta
+from proxy.scripted import DONE, Endless, ScriptedEngine, Turn, delta
 
 #: As in `Proxy`.
 GRACE_S = 1.0
@@ -122,22 +122,14 @@ def refuses(proxy: Proxy) -> bool:
 
 
 def test_an_endless_stream_is_ended(serve: Serve, engine: ScriptedEngine) -> None:
-    closed = threading.Event()
-
-    def answer(turn: Turn) -> None:
-        turn.begin_stream()
-        turn.chunk(delta("a"))
-        turn.wait_closed()
-        closed.set()
-
-    engine.use(answer)
+    engine.use(endless := Endless())
     proxy = serve(engine.url, "--backend", "vllm")
     call = stream_open(proxy.url)
     call.read_until(b'"a"')
     assert wait_end(proxy) < GRACE_S + 2
     rest = call.answer()
     assert not rest.whole or rest.events[-1]["error"], "it looks like a clean end"
-    assert closed.wait(DEADLINE_S)
+    assert endless.closed.wait(DEADLINE_S)
 
 
 def test_start_up_takes_less_than_a_second(stack: str, engine: ScriptedEngine) -> None:

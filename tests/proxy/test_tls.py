@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +18,7 @@ from proxy.blocks import block_of, without_blocks
 from proxy.client import CHAT, ask, connect, post, raw, stream, stream_open
 from proxy.conftest import Serve
 from proxy.processes import DEADLINE_S, Proxy
-from proxy.scripted import ScriptedEngine, Turn, delta
+from proxy.scripted import Endless, ScriptedEngine
 
 pytestmark = pytest.mark.parametrize("stack", ["granian-native", "granian-httpx"], indirect=True)
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
@@ -123,20 +122,12 @@ def test_handshakes_that_do_not_end_stop_nobody(tls: Proxy) -> None:
 
 
 def test_a_departure_reaches_the_engine(tls: Proxy, engine: ScriptedEngine) -> None:
-    closed = threading.Event()
-
-    def answer(turn: Turn) -> None:
-        turn.begin_stream()
-        turn.chunk(delta("a"))
-        turn.wait_closed()
-        closed.set()
-
-    engine.use(answer)
+    engine.use(endless := Endless())
     with tls.counts("cancelled"):
         call = stream_open(tls.url)
         call.read_until(b'"a"')
         call.leave()
-        assert closed.wait(DEADLINE_S)
+        assert endless.closed.wait(DEADLINE_S)
 
 
 def test_its_name_is_checked_by_clients(tls: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from proxy.client import ask, post, stream, stream_open
 from proxy.conftest import STACKS, Serve
 from proxy.processes import COMMAND, DEADLINE_S, Proxy, until
-from proxy.scripted import DONE, ScriptedEngine, Turn, delta
+from proxy.scripted import DONE, Endless, ScriptedEngine, Turn, delta
 from proxy.test_processes import alive
 
 
@@ -53,21 +53,13 @@ def test_workers_share_it(behind: Callable[..., Proxy]) -> None:
 
 
 def test_a_departure_reaches_the_engine(behind: Callable[..., Proxy], engine: ScriptedEngine) -> None:
-    closed = threading.Event()
-
-    def answer(turn: Turn) -> None:
-        turn.begin_stream()
-        turn.chunk(delta("a"))
-        turn.wait_closed()
-        closed.set()
-
-    engine.use(answer)
+    engine.use(endless := Endless())
     proxy = behind()
     with proxy.counts("cancelled"):
         call = stream_open(proxy.url)
         call.read_until(b'"a"')
         call.leave()
-        assert closed.wait(DEADLINE_S)
+        assert endless.closed.wait(DEADLINE_S)
 
 
 def test_the_umask_says_who_may_connect(behind: Callable[..., Proxy], path: Path) -> None:
