@@ -126,12 +126,12 @@ fn whoever_comes_too_late_sees_the_rest_and_its_gap() {
     let mut bench = Bench::new(&["a"]);
     bench.memory(0, &[1]);
     let mark = bench.log.mark(0).unwrap();
-    let count = 4096 + 10;
+    let count = board::RING + 10;
     for at in 1..=count {
         bench.memory(at, &[if at < 5 { 99 } else { 2 }]);
     }
     let window = bench.log.window(&mark, count).unwrap();
-    assert_eq!((window.samples, window.largest_gap_ns), (4096, 11));
+    assert_eq!((window.samples, window.largest_gap_ns), (board::RING, 11));
     assert_eq!(window.total.unwrap().peak_bytes, 2);
 }
 
@@ -312,7 +312,7 @@ fn requests_in_flight_are_those_of_all_living_processes() {
     board.leave(slots[2]);
     assert_eq!(board.in_flight(), 1);
     let taken = (0..300).filter_map(|pid| board.join(100 + pid, alive)).count();
-    assert_eq!(taken, 254, "and then there is none left");
+    assert_eq!(taken, board::MAX_SLOTS - 2, "and then there is none left");
 }
 
 #[derive(Debug, Clone)]
