@@ -32,6 +32,7 @@ __all__ = [
     "check_certificate",
     "check_origins",
     "check_upstream",
+    "is_request_acceptable",
     "now_ns",
     "refusal",
     "run_bench",

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use bytes::Bytes;
 use fastwrap_core::error::Fault;
 use fastwrap_core::exchange::Exchange;
 use fastwrap_core::head::is_acceptable;
@@ -102,7 +103,8 @@ async fn checked(
     upload: Upload,
 ) -> Result<Bytes, Box<Response<Download>>> {
     let body = upload.whole().await;
-    let body = body.map_err(|fault| Box::new(refused(exchange.refuse(fault, now_ns()))))?;
+    let body =
+        body.map_err(|fault| Box::new(exchange.refuse(fault, now_ns()).map(Download::from)))?;
     exchange.arrived(now_ns());
     let (request_id, key_id) = exchange.caller();
     let (request_id, key_id) = (request_id.to_owned(), key_id.map(str::to_owned));
