@@ -330,7 +330,7 @@ fn happenings() -> impl Strategy<Value = Vec<(u64, Happening)>> {
         4 => (0_u64..1000).prop_map(Happening::Memory),
         4 => (0_u64..90_000).prop_map(Happening::Power),
     ];
-    prop::collection::vec((1_u64..150, one), 1..150)
+    prop::collection::vec((1_u64..150, one), 1..if cfg!(miri) { 10 } else { 150 })
 }
 
 proptest! {
