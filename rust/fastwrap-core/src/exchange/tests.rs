@@ -315,10 +315,9 @@ fn hop_by_hop_headers_of_the_answer_are_dropped() {
 
 #[test]
 fn what_was_held_back_is_let_go_as_it_came() {
-    for (content_type, pieces) in [
-        ("application/json", [&ANSWER[..9], &ANSWER[9..]]),
-        ("text/event-stream", [FINISH, &DONE[..9]]),
-    ] {
+    for (content_type, pieces) in
+        [("application/json", ["{\"id\":", "\"x\"}"]), ("text/event-stream", [FINISH, "data: [DO"])]
+    {
         let meter = meter("body");
         let (mut exchange, _) = answering(&meter, &mut headers(&[("content-type", content_type)]));
         let mut out = Vec::new();
