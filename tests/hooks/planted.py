@@ -73,6 +73,8 @@ class Moody:
     def enrich(self, record: Record) -> dict[str, Any] | None:
         if record.model == "raise":
             raise ValueError(record)
+        if record.model == "slow":
+            threading.Event().wait(0.3)
         if record.model == "overwrite":
             return {"latency_ms": 0}
         return {"team": "tokens", "asked": [record.method, record.path, record.status]}

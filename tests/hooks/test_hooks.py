@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from hooks.planted import HANG, SECRET
 from proxy.client import CHAT, ask, post, post_open, stream_open
 from proxy.conftest import STACKS
-from proxy.processes import Proxy, until
+from proxy.processes import DEADLINE_S, Proxy, until
 from proxy.scripted import DONE, ScriptedEngine, Turn, chat, delta
 
 _TESTS = Path(__file__).parents[1]
@@ -169,6 +170,26 @@ def test_a_client_that_leaves_is_recorded_and_its_engine_is_left(planted: Plante
     call.leave()
     record = planted.notes("left", 4)[-1]
     assert (record["status"], record["performance"]["outcome"]) == (200, "cancelled")
+
+
+def test_a_client_that_leaves_while_its_block_is_enriched_stops_nobody(planted: Planted) -> None:
+    """Whoever drops its request must not hold the interpreter that the hook waits for."""
+    leaving = threading.Event()
+
+    def answer(turn: Turn) -> None:
+        turn.begin_stream()
+        turn.chunk(delta("a"))
+        leaving.wait(DEADLINE_S)
+        turn.chunk(delta(finish="stop") + DONE)
+
+    planted.engine.use(answer)
+    call = post_open(planted.url, *asked("slow", "slow", stream=True))
+    call.read_until(b"data:")
+    leaving.set()
+    call.leave()
+    assert planted.notes("slow", 4)[-1]["hook"] == "on_record"
+    planted.engine.use(chat)
+    assert post(planted.url, *asked("m", "after")).status == 200
 
 
 def test_a_hook_that_hangs_delays_nobody(planted: Planted) -> None:
