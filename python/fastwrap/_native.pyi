@@ -50,6 +50,9 @@ class Panic(BaseException):
 def now_ns() -> int:
     """Return the time of the clock that every stamp is taken with."""
 
+def model_of(body: bytes) -> str | None:
+    """Return the model that a request's body names; None if it is no JSON, or the name longer than names are."""
+
 def check_certificate(chain: bytes, key: bytes) -> None:
     """Check that rustls, which ends TLS under Granian, can serve with a certificate.
 

@@ -43,7 +43,7 @@ def test_a_plugin_that_cannot_be_loaded_ends_the_command(server: str, place: str
         ("fastwrap.plugins.schema:Schema?path=/nowhere.json", "FileNotFoundError"),
     ],
 )
-def test_an_error_says_what_to_do_and_no_option_s_value(name: str, says: str) -> None:
+def test_an_error_says_what_to_do_and_not_what_an_option_was(name: str, says: str) -> None:
     with pytest.raises(PluginError) as caught:
         load([name])
     assert says in str(caught.value)

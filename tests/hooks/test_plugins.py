@@ -75,6 +75,8 @@ def test_replicas_share_the_limit_of_requests_of_a_key_and_a_model(replicas: Rep
         assert (beyond.status, beyond.error["code"], beyond.error["type"]) == (429, "rate_limit_exceeded", "requests")
         assert 1 <= int(beyond.header("retry-after") or 0) <= 61
     assert (say(replicas.native, "sk-2").status, say(replicas.granian, "sk-1", "other").status) == (200, 200)
+    # Names that are none share one limit, however many of them somebody thinks of.
+    assert [say(replicas.native, "sk-1", f"{at}" * 1000).status for at in range(5)] == [200] * 4 + [429]
 
 
 def test_replicas_share_the_limit_of_tokens(replicas: Replicas) -> None:

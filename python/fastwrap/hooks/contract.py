@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from fastwrap._native import model_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -77,6 +79,11 @@ class Request:
             name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
             joined[name] = f"{joined[name]}, {value}" if name in joined else value
         return joined
+
+    @cached_property
+    def model(self) -> str | None:
+        """The model that the client named, as the record has it."""
+        return model_of(self.body)
 
     @cached_property
     def json(self) -> Any:

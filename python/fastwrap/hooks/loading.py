@@ -33,7 +33,7 @@ def load(names: Sequence[str]) -> pluggy.PluginManager:
     """Return the plugins that are named and those that are installed, in this order, which is that of their calls.
 
     Raises:
-        PluginError: If one cannot be loaded; says what to do, and never what an option's value is.
+        PluginError: If one cannot be loaded; says what to do.
     """
     installed = {entry.name: entry for entry in entry_points(group=GROUP)}
     wanted = [(source, options) for source, _, options in (name.partition("?") for name in names)]

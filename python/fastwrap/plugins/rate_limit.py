@@ -70,8 +70,7 @@ class RateLimit:
         """Refuse what is beyond a limit."""
         if request.method != "POST":
             return None
-        model = request.json.get("model") if isinstance(request.json, dict) else None
-        who = self._who(request.key_id, model)
+        who = self._who(request.key_id, request.model)
         if self._tokens is not None and not self._limiter.test(self._tokens, "tokens", *who):
             return self._refusal(self._tokens, "tokens", who)
         if self._requests is not None and not self._limiter.hit(self._requests, "requests", *who):
@@ -85,8 +84,8 @@ class RateLimit:
         if self._tokens is not None and cost:
             self._limiter.hit(self._tokens, "tokens", *self._who(record.key_id, record.model), cost=cost)
 
-    def _who(self, key_id: str | None, model: object) -> tuple[str, str]:
-        return key_id or _NONE, model if self._per_model and isinstance(model, str) else _NONE
+    def _who(self, key_id: str | None, model: str | None) -> tuple[str, str]:
+        return key_id or _NONE, (self._per_model and model) or _NONE
 
     def _refusal(self, limit: RateLimitItem, what: str, who: tuple[str, str]) -> Reject:
         reset = self._limiter.get_window_stats(limit, what, *who).reset_time

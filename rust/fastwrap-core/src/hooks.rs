@@ -146,8 +146,9 @@ pub fn key_id(headers: &HeaderMap) -> Option<String> {
     Some(digest.as_ref().iter().take(KEY_ID_BYTES).map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The member `model` of a JSON body.
-pub(crate) fn model(body: &[u8]) -> Option<String> {
+/// The member `model` of a JSON body, if it is of a length that names have.
+#[must_use]
+pub fn model(body: &[u8]) -> Option<String> {
     let mut scanner = Scanner::new(body);
     scanner.enter_object().ok()?;
     let mut found = None;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use fastwrap_core::hooks::{Asked, Hook, Hooks, Record, first_token_json, request_json};
+use fastwrap_core::hooks::{self, Asked, Hook, Hooks, Record, first_token_json, request_json};
 use fastwrap_core::performance::Performance;
 use fastwrap_server::{Check, Rejection};
 use http::{StatusCode, request};
@@ -145,6 +145,11 @@ pub(crate) struct HookQueue {
 pub(crate) fn parse_hook(name: &str) -> PyResult<Hook> {
     let known = Hook::ALL.into_iter().find(|hook| hook.name() == name);
     known.ok_or_else(|| PyValueError::new_err(format!("no such hook: {name}")))
+}
+
+#[pyfunction]
+pub(crate) fn model_of(body: &[u8]) -> Option<String> {
+    hooks::model(body)
 }
 
 impl HookQueue {

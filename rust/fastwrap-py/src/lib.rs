@@ -46,6 +46,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(engine::serve_engine, module)?)?;
     module.add_function(wrap_pyfunction!(relay::check_certificate, module)?)?;
     module.add_function(wrap_pyfunction!(meter::check_origins, module)?)?;
+    module.add_function(wrap_pyfunction!(hooks::model_of, module)?)?;
     module.add_function(wrap_pyfunction!(meter::now_ns, module)?)?;
     module.add_function(wrap_pyfunction!(measured::is_request_acceptable, module)?)?;
     module.add_function(wrap_pyfunction!(measured::refusal, module)?)?;
