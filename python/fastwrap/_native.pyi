@@ -33,6 +33,7 @@ __all__ = [
     "check_origins",
     "check_upstream",
     "is_request_acceptable",
+    "model_of",
     "now_ns",
     "refusal",
     "run_bench",
