@@ -64,8 +64,8 @@ def _load(settings: Settings, counters_directory: str | None, gate: Gate | None,
 
     for number in (signal.SIGTERM, signal.SIGINT):  # until Granian takes them: the server's handlers came with the fork
         signal.signal(number, signal.SIG_DFL)
-    # One that outlives a server that was killed would hold the port, unseen. No SIGTERM: one that comes before Granian runs
-    # the worker's loop is waited for with the GIL held, for ever.
+    # One that outlives a server that was killed would hold the port, unseen. Not by SIGTERM: before Granian runs the
+    # worker's loop, its handler waits with the GIL held, for ever.
     end_with_parent(parent, signal.SIGKILL)
     configure_logging(settings)
     return Application(settings, counters_directory, gate)
