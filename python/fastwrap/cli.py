@@ -135,7 +135,7 @@ def _look_for_engine(settings: Settings) -> None:
     """Warn soon if the engine cannot be reached, in the background: serving does not wait for it."""
     import threading  # noqa: PLC0415
 
-    from fastwrap.doctor import reach  # noqa: PLC0415
+    from fastwrap.doctor.reach import reach  # noqa: PLC0415
 
     def look() -> None:
         try:
@@ -166,11 +166,12 @@ def doctor(*, as_json: bool, **options: Any) -> None:
 
     It takes the same options, variables and file as serve, and changes nothing.
     """
-    from fastwrap import doctor as surgery  # noqa: PLC0415 (start-up time)
+    from fastwrap.doctor import report  # noqa: PLC0415 (start-up time)
+    from fastwrap.doctor.examination import examine  # noqa: PLC0415
 
-    checks = surgery.examine(**options)
-    click.echo(surgery.to_json(checks)) if as_json else surgery.show(checks)
-    surgery.leave(1 if surgery.worst(checks) == "problem" else 0)
+    checks = examine(**options)
+    click.echo(report.to_json(checks)) if as_json else report.show(checks)
+    report.leave(1 if report.worst(checks) == "problem" else 0)
 
 
 @main.command(cls=SettingsCommand, epilog=_ENGINE_EPILOG, short_help="Serve a simulated engine, to try things with.")

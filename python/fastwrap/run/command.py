@@ -86,7 +86,7 @@ def _check_places(settings: Settings) -> None:
     Raises:
         PortError: If the engine is to listen where fastwrap is, or where another process does.
     """
-    from fastwrap.doctor import reach  # noqa: PLC0415 (start-up time)
+    from fastwrap.doctor.reach import reach  # noqa: PLC0415 (start-up time)
 
     if not settings.uds and settings.upstream == f"http://{settings.host}:{settings.port}":
         raise PortError(
