@@ -5,32 +5,32 @@
 //! [`Exchange::fail`]. An exchange that is dropped before its end was cancelled by the client.
 
 mod assembled;
+mod beginning;
 mod context;
 mod ending;
 mod hooked;
+mod planning;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::response::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use self::assembled::{AsStream, Assembling};
+use self::assembled::Assembling;
 use self::context::Context;
 pub use self::context::Transit;
 use crate::answer::Answer;
-use crate::enrich::{self, Enrich};
+use crate::enrich;
 use crate::error::Fault;
 use crate::event::{ChoiceSet, Dialect};
-use crate::framing::Framing;
 use crate::headers;
-use crate::hooks::{self, Asked};
-use crate::meter::{EngineMarks, Meter};
-use crate::performance::{EngineNumbers, Outcome, Performance};
+use crate::hooks;
+use crate::performance::{Outcome, Performance};
 use crate::request::Facts;
 use crate::route::Route;
 use crate::splice::Layout;
-use crate::stream::{Places, Render, Stream, StreamSettings};
+use crate::stream::{Render, Stream};
 use crate::timeline::Timeline;
 use crate::upload::SharedReader;
 
@@ -39,9 +39,6 @@ pub const MAX_JSON_BYTES: usize = 16 << 20;
 
 /// Why numbers are missing that an answer may hold: it is compressed, too large, or of a type that is not known.
 const NOT_READ: &str = "not_read";
-
-/// Why there are no samples of a request that ended before it was marked.
-const NOT_MARKED: &str = "no_answer";
 
 /// What is to be done with an answer whose head has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,104 +83,6 @@ impl std::fmt::Debug for Exchange {
 }
 
 impl Exchange {
-    /// A request's head has arrived. Removes from it what is for fastwrap alone. Boxed, for it goes from hand to hand.
-    ///
-    /// # Errors
-    /// If it is not for the engine: it is counted, and is to be answered with this.
-    pub fn begin(
-        meter: &Arc<Meter>,
-        method: &Method,
-        target: &str,
-        request_headers: &mut HeaderMap,
-        now_ns: u64,
-    ) -> Result<Box<Self>, Box<Response<Bytes>>> {
-        let in_flight = meter.begin(now_ns);
-        let mut exchange = Box::new(Self {
-            route: Route::of(method, target),
-            timeline: Timeline::new(now_ns),
-            mode: Mode::Untouched,
-            context: Context {
-                profile: meter.profile(),
-                enrich: narrowed(meter.settings.enrich, request_headers),
-                grant: meter.guard.grant(request_headers),
-                began_ns: now_ns,
-                mark: Err(NOT_MARKED),
-                engine_marks: EngineMarks::none(NOT_MARKED),
-                facts: Facts::default(),
-                upload: None,
-                request_id: request_id(request_headers, now_ns, in_flight),
-                transit: Arc::default(),
-                engine: None,
-                streamed: false,
-                as_stream: AsStream::Off,
-                unread: Some("no_answer"),
-                outcome: Outcome::Complete,
-                error_type: None,
-                status: None,
-                asked: meter.hooks().map(|_| Box::new(Asked::of(method, target, request_headers))),
-                now_ns,
-                rendered: None,
-                meter: Arc::clone(meter),
-            },
-            arrived: false,
-            ended: false,
-        });
-        // Only now: whatever goes wrong in there, this request ends as one that was counted.
-        exchange.context.mark = meter.gpu().mark(now_ns);
-        exchange.context.engine_marks = meter.mark_engine(now_ns);
-        match exchange.own_answer(method, request_headers, in_flight) {
-            Some(answer) => Err(Box::new(answer)),
-            None => {
-                exchange.context.tell_request();
-                Ok(exchange)
-            }
-        }
-    }
-
-    /// What the client gets in the engine's place, and the end of the request.
-    fn own_answer(
-        &mut self,
-        method: &Method,
-        request_headers: &mut HeaderMap,
-        in_flight: u64,
-    ) -> Option<Response<Bytes>> {
-        let (began_ns, grant) = (self.context.began_ns, self.context.grant.as_ref());
-        if let Some(fault) = self.over_header_limit(request_headers) {
-            return Some(self.refuse(fault, began_ns));
-        }
-        if let Some(preflight) = grant.and_then(|grant| grant.preflight(method, request_headers)) {
-            self.context.status = Some(preflight.status());
-            self.end(Outcome::Complete, began_ns);
-            return Some(preflight);
-        }
-        let fault = if self.context.meter.guard.admits(request_headers) {
-            self.over_limit(request_headers, in_flight)?
-        } else {
-            Fault::InvalidApiKey
-        };
-        Some(self.refuse(fault, began_ns))
-    }
-
-    fn over_header_limit(&self, request_headers: &HeaderMap) -> Option<Fault> {
-        let most = self.context.meter.settings.max_header_bytes;
-        (headers::wire_bytes(request_headers) as u64 > most).then_some(Fault::HeadersTooLarge)
-    }
-
-    fn over_limit(&self, request_headers: &HeaderMap, in_flight: u64) -> Option<Fault> {
-        let settings = &self.context.meter.settings;
-        if !self.context.meter.is_open() {
-            Some(Fault::Starting)
-        } else if headers::body_bytes(request_headers)
-            .is_some_and(|length| length > settings.max_body_bytes)
-        {
-            Some(Fault::BodyTooLarge)
-        } else if settings.max_inflight > 0 && in_flight > settings.max_inflight {
-            Some(Fault::Overloaded)
-        } else {
-            None
-        }
-    }
-
     /// Whether the request is measured, so that its body is wanted whole ([`Self::body`]).
     #[must_use]
     pub fn is_measured(&self) -> bool {
@@ -265,81 +164,6 @@ impl Exchange {
     /// The request's last byte was written to the engine.
     pub fn sent(&mut self, now_ns: u64) {
         self.timeline.sent_ns = Some(now_ns);
-    }
-
-    /// The head of the engine's answer has arrived; makes its headers fit for the client.
-    pub fn response(&mut self, status: StatusCode, response_headers: &mut HeaderMap) -> Plan {
-        headers::strip_hop_by_hop(response_headers);
-        self.response_here(status, response_headers)
-    }
-
-    /// As [`Self::response`], of an engine in this process, so that no hop lies between.
-    pub fn response_here(&mut self, status: StatusCode, response_headers: &mut HeaderMap) -> Plan {
-        self.tell_page(response_headers);
-        self.context.status = Some(status);
-        self.context.unread = None;
-        if let Some(upload) = self.context.upload.take() {
-            let (facts, received_ns) = upload.known();
-            if let Some(asked) = &mut self.context.asked {
-                asked.model.clone_from(&facts.model);
-            }
-            self.context.facts = facts;
-            self.timeline.received_ns = received_ns.unwrap_or(self.timeline.received_ns);
-        }
-        if self.assembles(status, response_headers) {
-            return Plan::Collect;
-        }
-        let Some(route) = self.route.filter(|_| status.is_success()) else {
-            return Plan::Forward;
-        };
-        self.context.engine = EngineNumbers::of_headers(&self.context.profile, response_headers);
-        let enrich = self.context.enrich;
-        let content_type = content_type(response_headers).filter(|_| is_identity(response_headers));
-        if let Some(framing) = content_type.and_then(|name| framing(route, name)) {
-            self.context.streamed = true;
-            let strip_usage = self.strips_usage(route);
-            if enrich.places.any() || strip_usage {
-                headers::strip_body_digests(response_headers);
-            }
-            let settings = self.stream_settings(framing, enrich.places, strip_usage);
-            self.mode = Mode::Stream(Box::new(Stream::new(settings)));
-            return Plan::Forward;
-        }
-        match content_type {
-            Some(name)
-                if name.eq_ignore_ascii_case("application/json")
-                    && headers::body_bytes(response_headers)
-                        .is_none_or(|length| length <= MAX_JSON_BYTES as u64) =>
-            {
-                let hold = enrich.any();
-                self.mode = Mode::Collect { chunks: Vec::new(), bytes: 0, hold };
-                if hold { Plan::Collect } else { Plan::Forward }
-            }
-            _ => {
-                self.context.unread = Some(NOT_READ);
-                Plan::Forward
-            }
-        }
-    }
-
-    fn stream_settings(
-        &self,
-        framing: Framing,
-        places: Places,
-        strip_usage: bool,
-    ) -> StreamSettings {
-        let profile = &self.context.profile;
-        let dialect = self.dialect();
-        StreamSettings {
-            dialect,
-            framing,
-            places,
-            strip_usage,
-            // llama.cpp's own API counts as it goes.
-            usage_per_choice: profile.usage_per_choice && dialect == Dialect::Choices,
-            usage_in_chunks: profile.usage_in_chunks,
-            stall_ns: self.context.meter.settings.stall_ns,
-        }
     }
 
     fn dialect(&self) -> Dialect {
@@ -558,47 +382,6 @@ impl Exchange {
             grant.apply(response_headers);
         }
     }
-}
-
-fn narrowed(allowed: Enrich, request_headers: &mut HeaderMap) -> Enrich {
-    let wanted = request_headers.remove(enrich::NARROW_HEADER);
-    let wanted = wanted.as_ref().and_then(|value| value.to_str().ok()?.parse().ok());
-    wanted.map_or(allowed, |wanted| allowed.narrowed(wanted))
-}
-
-/// Longest id of a client's that is taken over.
-const MAX_REQUEST_ID: usize = 128;
-
-/// The client's `x-request-id`, or one made from the time and the number of requests in flight.
-fn request_id(request_headers: &HeaderMap, now_ns: u64, in_flight: u64) -> String {
-    let given = request_headers.get("x-request-id").and_then(|value| value.to_str().ok());
-    given
-        .filter(|id| !id.is_empty() && id.len() <= MAX_REQUEST_ID)
-        .map_or_else(|| format!("fw-{now_ns:x}-{in_flight:x}"), str::to_owned)
-}
-
-const EVENT_STREAM: &str = "text/event-stream";
-const LINES: &str = "application/x-ndjson";
-
-/// How the events of an answer of this type are told apart; `None` if it is no stream.
-fn framing(route: Route, content_type: &str) -> Option<Framing> {
-    if content_type.eq_ignore_ascii_case(EVENT_STREAM) {
-        return Some(Framing::Events);
-    }
-    let is_lines = route == Route::Generate && content_type.eq_ignore_ascii_case(LINES);
-    is_lines.then_some(Framing::Lines)
-}
-
-fn content_type(response_headers: &HeaderMap) -> Option<&str> {
-    let value = response_headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-    Some(value.split(';').next().unwrap_or(value).trim())
-}
-
-/// Whether the body can be read as it is.
-fn is_identity(response_headers: &HeaderMap) -> bool {
-    response_headers
-        .get(header::CONTENT_ENCODING)
-        .is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 #[cfg(test)]

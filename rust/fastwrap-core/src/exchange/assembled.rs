@@ -5,7 +5,8 @@ use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::context::Context;
-use super::{EVENT_STREAM, Exchange, Mode, Outcome, content_type, is_identity};
+use super::planning::{EVENT_STREAM, content_type, is_identity};
+use super::{Exchange, Mode, Outcome};
 use crate::assemble::Assembly;
 use crate::error::Fault;
 use crate::event::Reading;

@@ -1,8 +1,10 @@
+use http::Method;
 use serde_json::Value;
 
 use super::*;
 use crate::counters::{Counters, private_cells};
-use crate::meter::Settings;
+use crate::enrich::Enrich;
+use crate::meter::{Meter, Settings};
 use crate::profile::Profile;
 
 #[cfg(not(miri))] // ring is assembly

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::hooks::{Hook, Hooks, Record, first_token_json, request_json};
+use crate::hooks::{Asked, Hook, Hooks, Record, first_token_json, request_json};
 
 /// Notes everything, has room for so much, and adds to blocks.
 struct Notes {
