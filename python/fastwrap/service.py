@@ -114,7 +114,7 @@ class Service:
         atexit.unregister(self.stop)
         try:
             if self._process.poll() is None:
-                os.killpg(self._process.pid, signal.SIGTERM)
+                self._process.send_signal(signal.SIGTERM)  # its holder passes it on: a second one would mean "at once"
                 self._process.wait()
         finally:
             self._kill()

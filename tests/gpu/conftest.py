@@ -198,7 +198,7 @@ def start(log: RecordingLog, nvml: FakeNvml) -> Iterator[Callable[..., gpu.GpuSa
     started: list[gpu.GpuSampler] = []
 
     def start_one(devices: str = "", processes: Callable[[], frozenset[int]] = frozenset) -> gpu.GpuSampler:
-        sampler = gpu.start_sampler("auto", log, gpu.Selection(devices), processes)
+        sampler = gpu.start_sampler("auto", log, gpu.Selection(devices, "http://engine"), processes)
         assert sampler is not None
         started.append(sampler)
         return sampler

@@ -9,6 +9,7 @@ use crate::profile::Profile;
 
 #[cfg(not(miri))] // ring is assembly
 mod guarded;
+#[cfg(not(miri))] // likewise
 mod hooked;
 mod outcomes;
 

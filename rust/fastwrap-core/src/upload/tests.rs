@@ -61,10 +61,13 @@ const BODIES: [&str; 22] = [
     r#"{"":0,"stream":true,"":""}"#,
 ];
 
+/// Every cut; Miri, which takes a second for ten, makes some.
+const STEP: usize = if cfg!(miri) { 11 } else { 1 };
+
 #[test]
 fn a_body_in_pieces_becomes_what_it_would_have_become_whole() {
     for body in BODIES {
-        for first in 0..=body.len() {
+        for first in (0..=body.len()).step_by(STEP) {
             assert_like_whole(body, &[first]);
             assert_like_whole(body, &[first, (first + 3).min(body.len())]);
         }
@@ -84,7 +87,7 @@ fn what_is_no_object_passes_as_it_is() {
         "}",
         r#"{}{"stream":true}"#,
     ] {
-        for cut in 0..=body.len() {
+        for cut in (0..=body.len()).step_by(STEP) {
             assert_eq!(
                 passed(body.as_bytes(), &[cut], true).0,
                 body.as_bytes(),
