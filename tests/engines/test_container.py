@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engines import requests, wire
-from engines.conftest import FOLDER, chosen
+from engines.conftest import FOLDER, IN_CI, chosen
 from engines.processes import NOT_INSTALLED, Kind, free_port
 from proxy.client import ask
 from proxy.processes import DEADLINE_S, Run, until
@@ -26,10 +26,17 @@ STOP_WITHIN_S = 15.0
 #: That an engine's log tells the name of its model.
 MODEL = "engine | model: "
 READY = "fastwrap: the engine is ready after"
+#: vLLM and SGLang take longer.
+FAST_S = 90.0
 READY_WITHIN_S = 240.0  # beside whatever else the machine has to do
 
 
-@pytest.fixture(params=chosen(), ids=lambda kind: kind.name)
+def started() -> list[Kind]:
+    """In CI those that load fast: each is loaded once for each server."""
+    return [kind for kind in chosen() if not IN_CI or kind.ready_within_s <= FAST_S]
+
+
+@pytest.fixture(params=started(), ids=lambda kind: kind.name)
 def kind(request: pytest.FixtureRequest) -> Kind:
     found: Kind = request.param
     return found

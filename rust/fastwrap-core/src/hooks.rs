@@ -172,6 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "ring is assembly")]
     fn a_key_is_named_the_same_in_either_header_and_never_told() {
         let with = |name: &'static str, value: &'static str| {
             key_id(&HeaderMap::from_iter([(
