@@ -147,7 +147,8 @@ def test_a_request_is_told_everything(node: Node, slow_engine: str, server: str)
 
 def test_a_request_that_is_too_short_is_told_no_energy(node: Node, engine: ScriptedEngine) -> None:
     proxy = node.serve(engine.url, "--server", "native")
-    until(lambda: memory(proxy), "a first sample")
+    consumed = ("hw_gpu_energy_consumed_joules_total", "GPU-aaaa")
+    until(lambda: memory(proxy) and consumed in proxy.scrape(), "first samples")
     block = asked(proxy)
     assert block["peak_memory_mb"] == 1000.0
     for field in ("energy_j", "attributed_energy_j", "energy_per_output_token_j"):

@@ -57,4 +57,4 @@ def test_a_signal_may_come_at_any_moment_of_the_waiting() -> None:
 
 def test_a_worker_whose_server_died_while_it_loaded_ends() -> None:
     """It has been forked with the server's handlers, which mean nothing to it."""
-    assert run(LOADING) == (-signal.SIGTERM, "")
+    assert run(LOADING) == (-signal.SIGKILL, "")
