@@ -148,7 +148,7 @@ def namespace() -> tuple[str, ...]:
 
 def test_the_first_process_heeds_sigterm_while_it_is_still_imported(namespace: tuple[str, ...], tmp_path: Path) -> None:
     """The kernel would not end it, as it does others that handle no signal."""
-    (tmp_path / "click.py").write_text("print('here', flush=True)\nimport time\ntime.sleep(1000)\n")
+    (tmp_path / "click.py").write_text("import signal\nprint('here', flush=True)\nsignal.pause()\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command = [*namespace, COMMAND, "run", "--", "true"]
     with subprocess.Popen(command, start_new_session=True, env=environment, stdout=subprocess.PIPE) as process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -132,4 +133,5 @@ def _serve(settings: Settings, gate: Gate, parent: int) -> None:
 
 
 def _announce(upstream: str, address: str) -> None:
-    click.echo(f"fastwrap on {address} -> {upstream}", err=True)
+    with contextlib.suppress(OSError):  # the engine is not to end because nobody listens
+        click.echo(f"fastwrap on {address} -> {upstream}", err=True)
