@@ -32,4 +32,6 @@ def translation(name: str) -> type[Translation]:
         raise ValueError(f"{name} cannot be loaded: {error}; is its directory in PYTHONPATH?") from error
     if not (isinstance(found, type) and issubclass(found, Translation)):
         raise ValueError(f"{name} is no subclass of {Translation.__module__}.Translation")  # noqa: TRY004 (an option's)
+    if missing := sorted(found.__abstractmethods__):
+        raise ValueError(f"{name} has no {' and no '.join(missing)}: see {Translation.__module__}.Translation")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -96,7 +97,7 @@ class Part:
             raise TypeError("an answer's text is no string, or a count no number")
 
 
-class Translation:
+class Translation(ABC):
     """One request's way to the engine's own API and back; an engine's is a subclass.
 
     Whatever :meth:`answer` and :meth:`event` raise of ``LookupError``, ``TypeError``, ``ValueError`` and
@@ -117,13 +118,13 @@ class Translation:
         lines = [f"{message.role.capitalize()}: {message.text}\n" for message in self.chat.messages]
         return "".join(lines) + "Assistant:"
 
+    @abstractmethod
     def request(self, prompt: str) -> tuple[str, Mapping[str, Any]]:
         """Return the path and the body of the engine's request."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self, value: Any) -> Part:
         """Read a whole answer, parsed."""
-        raise NotImplementedError
 
     def event(self, value: Any) -> Part:
         """Read one event of a stream, parsed."""
