@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastwrap._native import AnswerAborted, Panic, is_request_acceptable, refusal
 from fastwrap.departures import Departures, Watch
+from fastwrap.pages import PREFIX
 from fastwrap.relays import open_relay
-from fastwrap.sidecar import PREFIX, Sidecar
+from fastwrap.sidecar import Sidecar
 from fastwrap.uploads import Uploads
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http
 import logging
 import time
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from fastwrap import backends
 from fastwrap.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from fastwrap._native import Meter
     from fastwrap.backends.base import Backend
     from fastwrap.settings import Settings
@@ -42,6 +45,17 @@ class State:
     ready: bool
     backend: str
     detail: str
+
+
+async def ask_state(backend: Backend, get: Callable[[str], Awaitable[Reply]]) -> State:
+    """Ask an engine of this kind whether it can serve; ``get`` may raise an :class:`EngineError`."""
+    try:
+        reply = await get(backend.health_path)
+    except EngineError as error:
+        return State(ready=False, backend=backend.name, detail=error.fault)
+    # A route that the engine does not have, or guards, is an answer all the same.
+    ready = reply.status < http.HTTPStatus.INTERNAL_SERVER_ERROR
+    return State(ready=ready, backend=backend.name, detail=f"{backend.health_path}: {reply.status}")
 
 
 class Engine:
@@ -96,13 +110,7 @@ class Engine:
 
     async def ask_state(self) -> State:
         """Ask now whether the engine can serve."""
-        try:
-            reply = await self.get(self._backend.health_path)
-        except EngineError as error:
-            return State(ready=False, backend=self._backend.name, detail=error.fault)
-        # A route that the engine does not have, or guards, is an answer all the same.
-        ready = reply.status < 500  # noqa: PLR2004 (HTTP's first server error)
-        return State(ready=ready, backend=self._backend.name, detail=f"{self._backend.health_path}: {reply.status}")
+        return await ask_state(self._backend, self.get)
 
     async def _recognise(self) -> None:
         delay, longest = _RETRY_SECONDS

@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from fastwrap.errors import EngineError
+
 if TYPE_CHECKING:
     from fastwrap.backends.base import Backend
     from fastwrap.passage import App, Message, Scope
@@ -30,7 +32,11 @@ class Inside:
         self._outer = {name: scope[name] for name in _OUTER if name in scope}
 
     async def get(self, path: str) -> Reply:
-        """Ask for a page."""
+        """Ask for a page.
+
+        Raises:
+            EngineError: If the application returns without an answer.
+        """
         from fastwrap.upstream import Reply  # noqa: PLC0415 (httpx takes 0.1 s: not before there is something to ask)
 
         status, body = 0, b""
@@ -48,6 +54,8 @@ class Inside:
         asked: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
         began = time.monotonic()
         await self._app(self._scope(path), receive, send)
+        if not status:
+            raise EngineError("engine_closed_connection", f"{path}: no answer")
         return Reply(status, {}, body, time.monotonic() - began)
 
     def _scope(self, path: str) -> Scope:

@@ -5,12 +5,12 @@ Requests of measured routes pass through the native core; all others, WebSockets
 
 from __future__ import annotations
 
-import http
-import json
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from fastwrap import backends, gpu, metrics
+from fastwrap import backends, gpu, pages
 from fastwrap._native import Meter, Panic
+from fastwrap.engine import ask_state
 from fastwrap.inside import Inside
 from fastwrap.options import in_process_settings
 from fastwrap.passage import Passage, tell
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from fastwrap.settings import InProcessSettings
     from fastwrap.watch import Watch
 
-_PREFIX = "/-/"
-_JSON = "application/json"
 _NANOSECONDS_PER_MILLISECOND = 1_000_000
 #: Whom it lets in, and how much they may send, the application says, and the server that it runs under.
 _UNLIMITED = 1 << 62
@@ -58,7 +56,6 @@ class PerformanceMiddleware:
         self._sampler: gpu.GpuSampler | None = None
         self._inside: Inside | None = None
         self._watch: Watch | None = None
-        self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection scope."""
@@ -67,7 +64,7 @@ class PerformanceMiddleware:
             return
         if scope["type"] == "http":
             path = scope["path"].removeprefix(scope.get("root_path", ""))
-            if path.startswith(_PREFIX):
+            if path.startswith(pages.PREFIX):
                 await self._answer_own(scope, path, send)
                 return
             passage = self._observe(scope, path, receive, send)
@@ -76,18 +73,22 @@ class PerformanceMiddleware:
                 return
         await self.app(scope, receive, send)
 
-    def start(self, scope: Scope) -> None:
-        """Begin to sample, on the running event loop; where no lifespan is told, at the first request."""
-        if not self._started:
-            self._started = True
+    def start(self, scope: Scope) -> Inside:
+        """Begin to sample, on the running event loop; where no lifespan is told, at the first request.
+
+        Returns:
+            The way to ask the application.
+        """
+        if self._inside is None:
             self._inside = Inside(self.app, self.backend, scope)
             self._watch = start_watch(self.settings.engine_samples, "", self.meter, self._inside)
             selection = gpu.Selection(self.settings.gpu_devices)
             self._sampler = gpu.start_sampler(self.settings.gpu, self.meter.gpu, selection, _own_processes)
+        return self._inside
 
     async def stop(self) -> None:
         """Undo :meth:`start`."""
-        self._started = False
+        self._inside = None
         if self._watch is not None:
             await self._watch.close()
         if self._sampler is not None:
@@ -119,31 +120,11 @@ class PerformanceMiddleware:
         await passage.break_off()
 
     async def _answer_own(self, scope: Scope, path: str, send: Send) -> None:
-        self.start(scope)
-        try:
-            status, content_type, body = await self._own(path)
-        except Exception as error:  # noqa: BLE001 (whatever its page of health raises)
-            tell(self.meter, error)
-            status, content_type, body = 500, _JSON, json.dumps({"status": "failed"}).encode()
-        headers = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
+        inside = self.start(scope)
+        state = partial(ask_state, self.backend, inside.get)
+        status, headers, body = await pages.answer(scope["method"], path, self.meter, state)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
-
-    async def _own(self, path: str) -> tuple[int, str, bytes]:
-        if path == "/-/metrics":
-            return 200, *metrics.exposition(self.meter)
-        if path == "/-/healthy":
-            return 200, _JSON, json.dumps({"status": "ok"}).encode()
-        if path == "/-/ready" and self._inside is not None:
-            reply = await self._inside.get(self.backend.health_path)
-            is_ready = reply.status < http.HTTPStatus.INTERNAL_SERVER_ERROR
-            told = {
-                "status": "ok" if is_ready else "waiting",
-                "backend": self.backend.name,
-                "engine": f"{self.backend.health_path}: {reply.status}",
-            }
-            return 200 if is_ready else 503, _JSON, json.dumps(told).encode()
-        return 404, "text/plain", b"fastwrap has /-/healthy, /-/ready and /-/metrics."
 
 
 def _own_processes() -> frozenset[int]:

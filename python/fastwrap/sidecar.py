@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastwrap import gpu, keys, metrics
+from fastwrap import gpu, keys, pages
 from fastwrap._native import Meter
 from fastwrap.engine import Engine
 from fastwrap.watch import start_watch
@@ -23,13 +21,7 @@ if TYPE_CHECKING:
     from fastwrap.settings import Settings
     from fastwrap.watch import Watch
 
-PREFIX = "/-/"
-#: Probes carry no key.
-_OPEN = ("/-/healthy", "/-/ready")
-_JSON = b"application/json"
 _NANOSECONDS_PER_MILLISECOND = 1_000_000
-
-_logger = logging.getLogger("fastwrap")
 
 
 class Sidecar:
@@ -111,41 +103,16 @@ class Sidecar:
         self.engine.key = found[0]
 
     async def answer(self, method: str, path: str, headers: Headers) -> tuple[int, HeaderList, bytes]:
-        """Answer ``/-/healthy`` (fastwrap serves), ``/-/ready`` (the engine does too) or ``/-/metrics`` (Prometheus).
+        """Answer one of fastwrap's own routes (:mod:`fastwrap.pages`), or refuse it.
 
         Returns:
             Status, headers and body.
         """
-        refusal, added = self.meter.guard_own(method, headers, is_open=path in _OPEN)
+        refusal, added = self.meter.guard_own(method, headers, is_open=path in pages.OPEN)
         if refusal is not None:
             return refusal
-        try:
-            status, content_type, body = await self._answer(method, path)
-        except Exception:
-            self.meter.internal_error()
-            _logger.exception("%s could not be answered", path)
-            status, content_type = 500, _JSON
-            body = _error("internal_error", "fastwrap failed: see its log.", "server_error")
-        return status, [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *added], body
-
-    async def _answer(self, method: str, path: str) -> tuple[int, bytes, bytes]:
-        if method not in ("GET", "HEAD"):
-            return 405, _JSON, _error("method_not_allowed", f"{path} answers GET only.")
-        if path == "/-/healthy":
-            return 200, _JSON, json.dumps({"status": "ok"}).encode()
-        if path == "/-/ready":
-            return await self._readiness()
-        if path == "/-/metrics":
-            content_type, text = metrics.exposition(self.meter)
-            return 200, content_type.encode(), text
-        message = f"fastwrap has no route {path}: there are /-/healthy, /-/ready and /-/metrics."
-        return 404, _JSON, _error("not_found", message)
-
-    async def _readiness(self) -> tuple[int, bytes, bytes]:
-        state = await self.engine.state()
-        status = "starting" if not self.meter.is_open else "ok" if state.ready else "waiting"
-        body = {"status": status, "backend": state.backend, "engine": state.detail}
-        return 200 if status == "ok" else 503, _JSON, json.dumps(body).encode()
+        status, told, body = await pages.answer(method, path, self.meter, self.engine.state)
+        return status, [*told, *added], body
 
 
 def _open_hooks(settings: Settings, meter: Meter) -> Hooks | None:
@@ -160,7 +127,3 @@ def _engine_processes(upstream: str, gate: Gate | None) -> frozenset[int]:
     from fastwrap.processes import engine_processes  # noqa: PLC0415 (psutil: in the sampler's thread, where there is a GPU)
 
     return engine_processes(upstream, gate)
-
-
-def _error(code: str, message: str, kind: str = "invalid_request_error") -> bytes:
-    return json.dumps({"error": {"message": message, "type": kind, "code": code}}).encode()

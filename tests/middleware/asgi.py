@@ -76,6 +76,7 @@ class Call:
     path: str = CHAT
     headers: Headers = ()
     leaves: bool = False
+    method: str = "POST"
     sent: list[Message] = field(default_factory=list)
 
     async def run(self, app: App) -> None:
@@ -101,7 +102,7 @@ class Call:
         length = (b"content-length", str(sum(map(len, self.pieces))).encode())
         return {
             "type": "http",
-            "method": "POST",
+            "method": self.method,
             "path": self.path,
             "raw_path": self.path.encode(),
             "query_string": b"",
@@ -116,8 +117,8 @@ class Call:
         return Answer(head["status"], headers, data, whole=not rest[-1].get("more_body", False))
 
 
-def ask(app: App, *pieces: bytes, path: str = CHAT, headers: Headers = ()) -> Answer:
+def ask(app: App, *pieces: bytes, path: str = CHAT, headers: Headers = (), method: str = "POST") -> Answer:
     """Send a request to an application and return its answer."""
-    call = Call(pieces or (b"{}",), path, headers)
+    call = Call(pieces or (b"{}",), path, headers, method=method)
     asyncio.run(call.run(app))
     return call.answer

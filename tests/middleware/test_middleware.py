@@ -12,6 +12,7 @@ from fastwrap import gpu, middleware, passage
 from fastwrap.passage import App, Message, Receive, Scope, Send
 from middleware.asgi import JSON, STREAM, Call, Scripted, ask, body, start, streaming, whole, wrapped
 from proxy.blocks import block_of, without_blocks
+from proxy.client import Answer
 from proxy.scripted import DONE, delta, usage
 
 ANSWER = b'{"id":"c","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}'
@@ -144,17 +145,26 @@ def test_below_a_path() -> None:
 
     app = wrapped(whole(ANSWER))
     assert block_of(ask(mounted, path="/llm/completions"))
-    assert ask(mounted, path="/llm/-/healthy").json == {"status": "ok"}
+    assert ask(mounted, path="/llm/-/healthy", method="GET").json == {"status": "ok"}
+
+
+def own(app: App, name: str) -> Answer:
+    return ask(app, path=f"/-/{name}", method="GET")
 
 
 def test_own_routes() -> None:
     app = wrapped(whole(ANSWER))
     ask(app)
-    assert b'fastwrap_requests_total{operation="chat",outcome="complete"} 1.0' in ask(app, path="/-/metrics").body
-    assert [ask(app, path=f"/-/{name}").status for name in ("healthy", "ready", "nothing")] == [200, 200, 404]
+    assert b'fastwrap_requests_total{operation="chat",outcome="complete"} 1.0' in own(app, "metrics").body
+    assert [own(app, name).status for name in ("healthy", "ready", "nothing")] == [200, 200, 404]
+    assert ask(app, path="/-/healthy").error["code"] == "method_not_allowed"
     loading = wrapped(whole(b"", status=503), backend="vllm")
-    assert ask(loading, path="/-/ready").json == {"status": "waiting", "backend": "vllm", "engine": "/health: 503"}
-    assert ask(wrapped(Scripted([FailedError()])), path="/-/ready").status == 500
+    assert own(loading, "ready").json == {"status": "waiting", "backend": "vllm", "engine": "/health: 503"}
+    assert own(wrapped(Scripted([FailedError()])), "ready").status == 500
+
+
+def test_an_application_that_answers_nothing_is_not_ready() -> None:
+    assert own(wrapped(Scripted([])), "ready").json["engine"] == "engine_closed_connection"
 
 
 class FailedError(RuntimeError):
